@@ -7,7 +7,7 @@ exact    a Hessian-vector product at θ + ρε̂; one more forward pass and two 
 
 from abc import ABC, abstractmethod
 
-import torch
+from torch import Tensor
 
 from lets_runner.optim import vector
 from lets_runner.optim.replay import replay
@@ -59,15 +59,13 @@ class Exact(Curvature):
 
     def of(self, sam: SAM, step: Step) -> Vector:
         replay(step.randomness, sam.device)
-        sam.zero_grad(set_to_none=True)
-        torch.clear_autocast_cache()
-        with torch.enable_grad():
-            objective = sam.perturbed_objective(step, step.closure())
-            gradient = torch.autograd.grad(objective, step.params, create_graph=True, materialize_grads=True)
-            slope = vector.dot(gradient, step.epsilon())
-            if slope.requires_grad:  # a loss without curvature has nothing more to differentiate
-                slope.backward()
-        sam.gradient_evaluations += 2
+
+        def slope(number: int, losses: Tensor) -> Tensor:
+            objective = sam.perturbed_objective(losses, step.losses[number])
+            return vector.dot(sam.scaled_gradient(objective, step.params), step.epsilon())
+
+        sam.differentiate(step.closures, slope, reduce=step.reduces)
+        sam.gradient_evaluations += 1  # the inner derivative
         product = sam.gradients(step.params)
         sam.zero_grad(set_to_none=True)
         return product

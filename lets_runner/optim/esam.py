@@ -23,7 +23,8 @@ class ESAM(SAM):
     """ESAM; closures return every example's loss, a vector. See `SAM` for how to use it.
 
     One forward pass at θ + ρε̂ serves both to find the examples and to differentiate them: its backward pass goes
-    through those alone, and batch-norm layers see the whole batch.
+    through those alone, and batch-norm layers see the whole batch. Where a batch is spread over microbatches or
+    processes, each picks its own share of examples.
 
     Args:
         beta: β in (0, 1], the probability that a tensor is perturbed.
@@ -54,11 +55,11 @@ class ESAM(SAM):
         weights = [1 / self.beta if draw.random() < self.beta else 0.0 for _ in step.params]
         return torch._foreach_mul(step.gradient, weights), step.gradient_norm
 
-    def perturbed_objective(self, step: Step, losses: Tensor) -> Tensor:
+    def perturbed_objective(self, losses: Tensor, before: Tensor) -> Tensor:
         if self.gamma == 1:
             return losses.mean()
-        if step.losses is None or losses.ndim == 0:
+        if losses.ndim == 0:
             raise ValueError("ESAM with gamma below 1 needs every example's loss: let the closure return the vector")
         count = max(1, round(self.gamma * len(losses)))
-        worst = torch.topk(losses.detach() - step.losses, count).indices
+        worst = torch.topk(losses.detach() - before, count).indices
         return losses[worst].mean()

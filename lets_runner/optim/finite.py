@@ -4,10 +4,13 @@ On a CPU a check answers at once. On an accelerator asking would make the host w
 verdict stays on the device, keeps the update from happening there, and reaches the host a few steps later.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lets_runner.optim.scaling import LossScale, NoScale
 from lets_runner.optim.vector import Vector
 
 PASSES = ("first", "perturbed", "validation", "second training")
@@ -34,7 +37,11 @@ class ImmediateGuard:
     """For devices whose results the host has at once."""
 
     immediate = True
-    skipped = 0
+
+    def __init__(self, *, skip: bool, scale: NoScale | LossScale):
+        self._skip, self._scale = skip, scale
+        self._updated = False
+        self.skipped = 0
 
     def check(self, pass_name: str, step: int, rho: Tensor, *values: Tensor) -> None:
         """Raise NonFiniteError unless every 0-dim tensor of `values` is finite."""
@@ -43,12 +50,17 @@ class ImmediateGuard:
 
     def update(self, base: Optimizer) -> None:
         base.step()
+        self._updated = True
 
-    def unless_bad(self, values: Vector) -> Vector:
+    def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
         return values
 
-    def skip(self) -> None:
-        self.skipped += 1
+    def close(self, *, bad: bool = False) -> bool:
+        """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
+        mended = bool(self._scale.update(torch.tensor(bad))) or self._skip
+        self.skipped += bad and mended and not self._updated
+        self._updated = False
+        return mended
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier check found out; here checks raise themselves."""
@@ -65,8 +77,8 @@ class DeferredGuard:
 
     immediate = False
 
-    def __init__(self, device: torch.device, *, skip: bool):
-        self._skip = skip
+    def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale):
+        self._skip, self._scale = skip, scale
         self._verdict = torch.zeros((), dtype=torch.int64, device=device)  # 0, or step · len(PASSES) + pass
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._mail: tuple[Tensor, torch.Event | None] | None = None
@@ -96,18 +108,21 @@ class DeferredGuard:
             _step_unless(bad, base)
         self._skipped = self._skipped + bad
 
-    def unless_bad(self, values: Vector) -> Vector:
-        """Zeros in place of `values` where this or an earlier step was bad."""
+    def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
+        """`otherwise`, or zeros, in place of `values` where this or an earlier step was bad."""
         bad = self._verdict != 0
-        return [torch.where(bad, 0.0, value) for value in values]
+        others = [0.0] * len(values) if otherwise is None else otherwise
+        return [torch.where(bad, other, value) for value, other in zip(values, others, strict=True)]
 
-    def skip(self) -> None:
-        self._skipped = self._skipped + 1
+    def close(self, *, bad: bool = False) -> bool:
+        """End the step; `bad` is for guards that know it."""
+        mended = self._scale.update(self._verdict != 0)
+        self._verdict = torch.where(mended | self._skip, 0, self._verdict)
+        return True
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier step found out, if the host knows it by now or shall wait for it."""
         if self._skip:
-            self._verdict = torch.zeros_like(self._verdict)  # every step starts afresh
             return
         if wait:
             self._mail = (self._verdict, None)
@@ -143,6 +158,8 @@ def _step_unless(bad: Tensor, base: Optimizer) -> None:
         p.copy_(torch.where(bad, old, p))
 
 
-def guard(device: torch.device, *, skip: bool) -> ImmediateGuard | DeferredGuard:
+def guard(device: torch.device, *, skip: bool, scale: NoScale | LossScale) -> ImmediateGuard | DeferredGuard:
     """The guard that suits `device`."""
-    return ImmediateGuard() if device.type == "cpu" else DeferredGuard(device, skip=skip)
+    if device.type == "cpu":
+        return ImmediateGuard(skip=skip, scale=scale)
+    return DeferredGuard(device, skip=skip, scale=scale)

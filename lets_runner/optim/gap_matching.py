@@ -19,7 +19,7 @@ from lets_runner.optim.matching import Matching
 from lets_runner.optim.radius import checked_every
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.scalar import Ema
-from lets_runner.optim.step import Closure, Step
+from lets_runner.optim.step import Batch, Step
 
 
 class GapMatching(Matching):
@@ -64,7 +64,7 @@ class GapMatching(Matching):
     def needs_validation(self) -> bool:
         return self.sam.uses_radius
 
-    def observe(self, step: Step, val: Closure | None) -> None:
+    def observe(self, step: Step, val: Batch | None) -> None:
         if (self.sam.perturbed_steps - 1) % self.every == 0:
             step.val_loss = self.sam.evaluate(self._validation(val))
             self.sam.check("validation", step, step.val_loss)

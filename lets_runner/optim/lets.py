@@ -20,10 +20,11 @@ from torch import Tensor
 
 from lets_runner.optim import sensitivity, vector
 from lets_runner.optim.curvature import CURVATURES
+from lets_runner.optim.memory import Memory
 from lets_runner.optim.radius import RadiusRule, checked_bounds, checked_every, checked_start
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.scalar import Ema, ScalarAdam, ScalarSGD, scalar
-from lets_runner.optim.step import Closure, Step
+from lets_runner.optim.step import Batch, Step
 from lets_runner.optim.vector import Vector
 
 
@@ -54,7 +55,7 @@ class LETS(RadiusRule):
         ValueError: an option out of its range, a start outside the bounds; in `step`, no validation closure.
     """
 
-    remembers = ("_nu", "_gap", "_rho_optimizer", "_pending")
+    remembers = ("_nu", "_gap", "_rho_optimizer", "_pending", "_pending_response")
 
     def __init__(
         self,
@@ -94,8 +95,9 @@ class LETS(RadiusRule):
         self._rho_optimizer = (
             ScalarAdam(self.rho_lr, device, eps=rho_eps) if rho_optimizer == "adam" else ScalarSGD(self.rho_lr, device)
         )
-        # What the next training batch completes: L(θ_{t+1}; V), ⟨∇L(θ_{t+1}; V), u⟩, u and its scale.
+        # What the next training batch completes: L(θ_{t+1}; V), ⟨∇L(θ_{t+1}; V), u⟩ and its scale; and u.
         self._pending: dict[str, Any] | None = None
+        self._pending_response = Memory(sam)
         self._response: Vector | None = None
 
     @property
@@ -115,25 +117,23 @@ class LETS(RadiusRule):
 
     # The moments of a step.
 
-    def before_perturbation(self, step: Step, val: Closure | None) -> None:
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
         self._response = None
         self._curvature.forget()
         if self._pending is not None:
             upper, self._pending = self._pending, None
-            u = dict(zip(self.parameters, upper["u"], strict=True))
-            reached = [(u[p], g) for p, g in zip(step.params, step.gradient, strict=True) if u[p] is not None]
-            if reached:
-                self._complete(step, upper, step.loss, vector.dot(*zip(*reached, strict=True)))
+            u = self._pending_response.take(step.params)
+            self._complete(step, upper, step.loss, vector.dot(u, step.gradient))
 
     def while_perturbed(self, step: Step) -> None:
         if self._is_due():
             self._curvature.look(self.sam, step)
 
-    def before_update(self, step: Step, val: Closure | None) -> None:
+    def before_update(self, step: Step, val: Batch | None) -> None:
         if step.perturbed and self._is_due():
-            self._response = self.sam.response(step, self._curvature.product())
+            self._response = self.sam.response(step, self.sam.gather(self._curvature.product()))
 
-    def after_update(self, step: Step, val: Closure | None) -> None:
+    def after_update(self, step: Step, val: Batch | None) -> None:
         if self._response is None:
             return
         u, self._response = self._response, None
@@ -142,15 +142,16 @@ class LETS(RadiusRule):
         if self.objective == "val":
             self._learn(step, upper, upper["val_slope"], upper["val_slope"])
         elif self.upper_batch == "same":
-            self._complete(step, upper, *self._upper_pass("second training", step.closure, step, u))
+            self._complete(step, upper, *self._upper_pass("second training", step.closures, step, u))
         else:
-            self._pending = {**upper, "u": self._spread(step.params, u)}
+            self._pending = upper
+            self._pending_response.keep(step.params, u)
 
     # The upper level.
 
-    def _upper_pass(self, name: str, closure: Closure, step: Step, u: Vector) -> tuple[Tensor, Tensor]:
+    def _upper_pass(self, name: str, batch: Batch, step: Step, u: Vector) -> tuple[Tensor, Tensor]:
         """The loss at θ_{t+1} and its slope along u."""
-        loss, gradient = self.sam.differentiate_frozen(closure, step.params)
+        loss, gradient = self.sam.differentiate_frozen(batch, step.params)
         slope = vector.dot(gradient, u)
         self.zero_grad(set_to_none=True)
         self.sam.check(name, step, loss, slope)
@@ -185,11 +186,6 @@ class LETS(RadiusRule):
             return 1.0 / max(rates) if max(rates) > 0 else 0.0
         largest = torch.stack([torch.as_tensor(rate, dtype=self._nu.dtype, device=self.device) for rate in rates]).max()
         return torch.where(largest > 0, 1.0 / largest, 0.0)
-
-    def _spread(self, params: Vector, values: Vector) -> list[Tensor | None]:
-        """`values` in the order of all parameters, None where a parameter had no gradient."""
-        known = dict(zip(params, values, strict=True))
-        return [known.get(param) for param in self.parameters]
 
 
 def _log(rho: float) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor
 from lets_runner.optim.radius import RadiusRule, checked_bounds, checked_start
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.scalar import Ema, scalar
-from lets_runner.optim.step import Closure, Step
+from lets_runner.optim.step import Batch, Step
 
 FIRST_STEPS = 5  # L₀ is L̄ after these
 
@@ -47,14 +47,14 @@ class Matching(RadiusRule):
         """The sharpness that there should be, 0-dim."""
         raise TypeError(f"{type(self).__name__} does not say what sharpness is wanted")
 
-    def observe(self, step: Step, val: Closure | None) -> None:
+    def observe(self, step: Step, val: Batch | None) -> None:
         """Look at more than the training batch; the weights are θ_t. Called in steps that perturb."""
 
     def progress(self) -> Tensor:
         """(L₀ − L̄)₊."""
         return (self._first_loss - self._loss.mean).clamp(min=0)
 
-    def before_update(self, step: Step, val: Closure | None) -> None:
+    def before_update(self, step: Step, val: Batch | None) -> None:
         if step.perturbed:
             self.observe(step, val)
             self._average(step)

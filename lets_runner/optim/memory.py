@@ -1,12 +1,15 @@
 """Tensors as large as the parameters that a variant keeps from step to step, and that belong to its state."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lets_runner.optim import vector
 from lets_runner.optim.vector import Vector
-from lets_runner.optim.wrapper import OptimizerWrapper
+
+if TYPE_CHECKING:
+    from lets_runner.optim.sam import SAM
 
 
 class Memory:
@@ -16,24 +19,31 @@ class Memory:
         memory.keep(step.params, values)
         values = memory.recall(step.params)
 
-    Parameters without a gradient in a step keep what they had.
+    Parameters without a gradient in a step keep what they had, and so do all in a step that was not finite.
     """
 
-    def __init__(self, optimizer: OptimizerWrapper):
+    def __init__(self, optimizer: "SAM"):
         self._optimizer = optimizer
         self._kept: dict[Tensor, Tensor] = {}
 
     def keep(self, params: Vector, values: Vector) -> None:
-        self._kept.update(zip(params, values, strict=True))
+        old = [self._kept.get(p, 0.0) for p in params]
+        self._kept.update(zip(params, self._optimizer.unless_bad(values, old), strict=True))
 
     def recall(self, params: Vector, default: Vector | None = None) -> Vector:
         """What was kept for `params`; where nothing was, `default`'s tensor, or zeros without one."""
         missing = [torch.zeros_like(p) for p in params] if default is None else default
         return [self._kept.get(p, other) for p, other in zip(params, missing, strict=True)]
 
+    def take(self, params: Vector) -> Vector:
+        """The same, and forget everything."""
+        values = self.recall(params)
+        self._kept = {}
+        return values
+
     def state_dict(self) -> dict[str, Any]:
         return {"tensors": [self._kept.get(p) for p in self._optimizer.parameters]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         known = zip(self._optimizer.parameters, state["tensors"], strict=True)
-        self._kept = {p: tensor for p, tensor in known if tensor is not None}
+        self._kept = {p: vector.sharded_like(tensor, p) for p, tensor in known if tensor is not None}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.step import Closure, Last, Observer, Train
+from lets_runner.optim.step import Batch, Last, Observer
 from lets_runner.optim.wrapper import OptimizerWrapper
 
 
@@ -35,7 +35,7 @@ class RadiusRule(OptimizerWrapper, Observer):
         super().__init__(sam)
 
     @torch.no_grad()
-    def step(self, train: Train, val: Closure | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, train: Batch, val: Batch | None = None) -> Tensor:  # type: ignore[override]
         """Take one step and let the rule move ρ; returns the training loss before the update, detached, 0-dim.
 
         Args:
@@ -81,7 +81,7 @@ class RadiusRule(OptimizerWrapper, Observer):
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self.sam.settle()
 
-    def _validation(self, val: Closure | None) -> Closure:
+    def _validation(self, val: Batch | None) -> Batch:
         if val is None:
             raise ValueError(f"{type(self).__name__} needs a validation batch: optimizer.step(train, val)")
         return val

@@ -3,7 +3,7 @@
 from lets_runner.optim.radius import RadiusRule
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.scalar import scalar
-from lets_runner.optim.step import Closure, Step
+from lets_runner.optim.step import Batch, Step
 
 
 class Ramp(RadiusRule):
@@ -30,6 +30,6 @@ class Ramp(RadiusRule):
             raise ValueError(f"total_steps={total_steps}: must be at least 1")
         self.length = share * total_steps
 
-    def before_perturbation(self, step: Step, val: Closure | None) -> None:
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
         progress = min(1.0, (step.number - 1) / self.length)
         self.sam.move_radius(scalar(self.start * (self.cap / self.start) ** progress, self.device))

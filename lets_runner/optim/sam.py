@@ -7,9 +7,8 @@ ICLR 2021 (arXiv 2010.01412), equation 2 and Algorithm 1:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,13 +17,21 @@ from torch.optim import Optimizer
 
 from lets_runner.optim import finite, sensitivity, vector
 from lets_runner.optim.batchnorm import frozen_statistics, statistics
+from lets_runner.optim.ranks import ranks_of
 from lets_runner.optim.replay import randomness, replay
 from lets_runner.optim.scalar import scalar
-from lets_runner.optim.step import Closure, Last, Observer, Step, Train
+from lets_runner.optim.scaling import loss_scale as scaling
+from lets_runner.optim.shards import EachShard, WholeBatch
+from lets_runner.optim.step import Batch, Closure, Last, Observer, Step
 from lets_runner.optim.vector import Vector
 from lets_runner.optim.wrapper import OptimizerWrapper
 
+Objective = Callable[[int, Tensor], Tensor]
 NOBODY = Observer()
+
+
+def _mean_loss(number: int, losses: Tensor) -> Tensor:
+    return losses.mean()
 
 
 class SAM(OptimizerWrapper):
@@ -36,7 +43,11 @@ class SAM(OptimizerWrapper):
     The closure returns the mean loss of a batch, or a vector with every example's, and does nothing else: the wrapper
     clears gradients and runs `backward` itself, as often as the variant needs (unlike the closures of
     `torch.optim.LBFGS`). Called twice, it must mean the same loss; the passes of a step share their random numbers, so
-    dropout masks agree.
+    dropout masks agree. A list of closures is a batch in parts of equal size: gradients are accumulated over them, and
+    the step is that of the whole batch.
+
+    Under `DistributedDataParallel` or FSDP2 (`model=` is the wrapped model) every process calls `step` with its own
+    part of the batch; losses, ρ and all decisions are then the same everywhere.
 
     A variant overrides one or two of three hooks: `direction`, `perturbs` and `combine` (with `combine_tangent`,
     its derivative); `radius` and `finish` are there for the few that need them. The perturbation always climbs the
@@ -47,6 +58,11 @@ class SAM(OptimizerWrapper):
         rho: radius ρ ≥ 0 in the norm of the variant; with 0 every step is the base optimizer's own.
         model: whose batch-norm statistics only the first pass of a step shall update. Without it they count twice.
         max_grad_norm: clip the descent gradient to this norm before the base optimizer sees it.
+        perturbation_sync: "global" for one perturbation of the whole batch, or "local" for one of every process along
+            its own gradient (m-sharpness, m the examples of a process).
+        loss_scale: for float16: "dynamic", or the power of two to start from. A step in which any pass was not finite
+            is skipped and the scale halved, once; only where the scale cannot fall further does `nonfinite` decide.
+            A pass of a radius rule that comes after the update leaves the update standing, and ρ rests.
         nonfinite: what to do when a loss or a gradient is not finite: "raise" a `NonFiniteError`, or "skip" the step
             and count it in `skipped`. Either way weights and batch-norm statistics are as before the step (on an
             accelerator: the weights, and the error comes some steps later, because nothing here waits for it).
@@ -59,9 +75,11 @@ class SAM(OptimizerWrapper):
     rho_bounds: tuple[float, float] = (1e-3, 0.5)  # where a radius rule may take ρ unless it is told otherwise
     uses_radius = True
     own_radius: str | None = None  # why no radius rule may choose ρ, where that is so
+    local_perturbations = True  # whether processes may perturb differently: not if what they keep would then differ
+    splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
-    remembers: tuple[str, ...] = ("_rho", "steps", "perturbed_steps", "gradient_evaluations")
+    remembers: tuple[str, ...] = ("_rho", "steps", "perturbed_steps", "gradient_evaluations", "_scale")
 
     def __init__(
         self,
@@ -71,12 +89,16 @@ class SAM(OptimizerWrapper):
         model: nn.Module | None = None,
         max_grad_norm: float | None = None,
         nonfinite: Literal["raise", "skip"] = "raise",
+        perturbation_sync: Literal["global", "local"] = "global",
+        loss_scale: Literal["dynamic"] | float | None = None,
     ):
         super().__init__(base)
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={max_grad_norm}: must be above 0, or None for no clipping")
         if nonfinite not in ("raise", "skip"):
             raise ValueError(f"nonfinite={nonfinite!r}: must be 'raise' or 'skip'")
+        if perturbation_sync not in ("global", "local"):
+            raise ValueError(f"perturbation_sync={perturbation_sync}: must be global or local")
         self.model = model
         self.max_grad_norm = max_grad_norm
         self.nonfinite = nonfinite
@@ -85,9 +107,12 @@ class SAM(OptimizerWrapper):
         self.gradient_evaluations = 0
         self.rho = rho
         self._nan = scalar(math.nan, self.device)
-        self._guard = finite.guard(self.device, skip=nonfinite == "skip")
+        self._scale = scaling(loss_scale, self.device)
+        self._guard = finite.guard(self.device, skip=nonfinite == "skip", scale=self._scale)
+        self._ranks = ranks_of(model)
+        self._sharing = self._who_shares(perturbation_sync)
         self._buffers: dict[Tensor, Tensor] = {}
-        self.last = self._seen(self._blank_step(lambda: self._nan))
+        self.last = self._seen(self.blank_step(()))
 
     # The hooks of a variant. Most need one or two of `direction`, `perturbs` and `combine`.
 
@@ -114,8 +139,8 @@ class SAM(OptimizerWrapper):
         """How `combine` changes when g_s changes by `tangent`: its derivative applied to it."""
         return tangent
 
-    def perturbed_objective(self, step: Step, losses: Tensor) -> Tensor:
-        """What the perturbed pass differentiates: a 0-dim tensor from the losses that the closure returned."""
+    def perturbed_objective(self, losses: Tensor, before: Tensor) -> Tensor:
+        """What the perturbed pass differentiates: a 0-dim tensor from what a closure returned, at θ + ρε̂ and at θ."""
         return losses.mean()
 
     def finish(self, step: Step) -> None:
@@ -125,79 +150,101 @@ class SAM(OptimizerWrapper):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, train: Train, val: Closure | None = None, *, rule: Observer = NOBODY
+        self, train: Batch, val: Batch | None = None, *, rule: Observer = NOBODY
     ) -> Tensor:
         """Take one step; returns L(θ_t; B) as a detached 0-dim tensor.
 
         Args:
-            train: returns the loss of the training batch B, or a list with that one closure.
+            train: returns the loss of the training batch B; or a list of closures, one for every part of it.
             val: returns the loss of a validation batch; SAM itself ignores it, a radius rule may call it.
             rule: who may watch and move the radius.
         """
         self._guard.poll(self._rho)
         self.steps += 1
         before = [buffer.clone() for buffer in statistics(self.model)] if self._guard.immediate else []
-        step = self._blank_step(self._whole(train))
+        step = self.blank_step(_closures(train))
         try:
             self._run(step, val, rule)
         except finite.NonFiniteError:
-            self._roll_back(step, before)
-            if self.nonfinite == "raise":
+            mended = self._guard.close(bad=True)
+            if not mended or not step.updated:
+                self._roll_back(step, before)
+            if not mended:
                 raise
-            self._guard.skip()
+        else:
+            self._guard.close()
         self.last = self._seen(step)
         return step.loss
 
-    def _whole(self, train: Train) -> Closure:
-        """The closure of the whole batch."""
-        if callable(train):
-            return train
-        if len(train) != 1:
-            raise ValueError(
-                f"{type(self).__name__} takes one closure a step, not {len(train)}: only m-SAM takes several"
-            )
-        return train[0]
-
-    def _blank_step(self, train: Closure) -> Step:
+    def blank_step(self, closures: Sequence[Closure]) -> Step:
+        """A step that knows nothing yet."""
         nan = self._nan
-        return Step(train, self.steps, randomness(self.device), nan, nan, nan, nan, nan, nan)
+        return Step(closures, self.steps, randomness(self.device), nan, nan, nan, nan, nan, nan)
 
     def _seen(self, step: Step) -> Last:
         rho = self._rho if self.uses_radius else self._nan
         return Last(step.loss, step.val_loss, step.gap, step.hypergradient, rho, step.rho, step.gradient_norm)
 
-    def _run(self, step: Step, val: Closure | None, rule: Observer) -> None:
-        self._first_pass(step)
+    def _run(self, step: Step, val: Batch | None, rule: Observer) -> None:
+        self._sharing.first_pass(self, step)
+        self._share_statistics()
+        self.check("first", step, step.loss, step.gradient_norm)
         rule.before_perturbation(step, val)
         if not self._rho_is_zero and self.perturbs(step):
             self.perturbed_steps += 1
-            self._perturbed_pass(step, rule)
+            step.rho = self._rho = self.radius(step)
+            self._sharing.perturbed_pass(self, step, rule)
+            assert step.perturbed_gradient is not None and step.perturbed_loss is not None
+            self.check("perturbed", step, step.perturbed_loss, vector.norm(step.perturbed_gradient))
         self._descend(step)
         rule.before_update(step, val)
         self._guard.update(self.inner)
+        step.updated = True
         self.finish(step)
         step.let_go()
         rule.after_update(step, val)
 
-    def _first_pass(self, step: Step) -> None:
-        def objective(losses: Tensor) -> Tensor:
-            step.losses = losses.detach() if losses.ndim else None
-            return losses.mean()
+    def _who_shares(self, perturbation_sync: str) -> WholeBatch | EachShard:
+        if not self.splits_batch and (perturbation_sync == "global" or self._ranks.size == 1):
+            return WholeBatch()
+        if not self.local_perturbations:
+            raise ValueError(
+                f"perturbation_sync=local: what {type(self).__name__} keeps from step to step must be the same in "
+                "every process; take global"
+            )
+        if not self._ranks.whole_weights:
+            raise ValueError("perturbation_sync=local: every process needs the whole weights for that; take ddp")
+        return EachShard(self._ranks, split=self.splits_batch)
 
-        step.loss = self.differentiate(step.closure, objective)
+    def _share_statistics(self) -> None:
+        """Every process has seen its own part of the batch: give all of them the mean of the running statistics."""
+        if self._ranks.size > 1:
+            self._ranks.mean_(buffer for buffer in statistics(self.model) if buffer.is_floating_point())
+
+    def first_pass(self, step: Step, *, reduce: bool = True) -> None:
+        """Fill in what the weights θ tell; `reduce` as in `differentiate`."""
+        losses: list[Tensor] = []
+
+        def objective(number: int, loss: Tensor) -> Tensor:
+            losses.append(loss.detach())
+            return loss.mean()
+
+        step.loss = self.differentiate(step.closures, objective, reduce=reduce)
+        step.losses = losses
         step.params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         step.gradient = self.gradients(step.params)
         step.gradient_norm = vector.norm(step.gradient)
-        self.check("first", step, step.loss, step.gradient_norm)
 
-    def _perturbed_pass(self, step: Step, rule: Observer) -> None:
+    def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None:
+        """Fill in what θ + ρε̂ tells, ρ being known, and let `rule` look; the weights come back."""
+        step.reduces = reduce
         step.direction, step.direction_norm = self.direction(step)
-        step.rho = self._rho = self.radius(step)
         with self._perturbed_weights(step), frozen_statistics(self.model):
             replay(step.randomness, self.device)
-            step.perturbed_loss = self.differentiate(step.closure, partial(self.perturbed_objective, step))
+            step.perturbed_loss = self.differentiate(
+                step.closures, lambda n, loss: self.perturbed_objective(loss, step.losses[n]), reduce=reduce
+            )
             step.perturbed_gradient = self.gradients(step.params)
-            self.check("perturbed", step, step.perturbed_loss, vector.norm(step.perturbed_gradient))
             rule.while_perturbed(step)
 
     def _descend(self, step: Step) -> None:
@@ -234,29 +281,53 @@ class SAM(OptimizerWrapper):
 
     # What a step is made of, for radius rules too.
 
-    def differentiate(self, closure: Closure, objective: Callable[[Tensor], Tensor] = torch.mean) -> Tensor:
-        """The mean loss of `closure`, detached; leaves the gradient of `objective` of what it returned, and nothing
-        older, in the parameters' `.grad`.
+    def differentiate(self, batch: Batch, objective: Objective = _mean_loss, *, reduce: bool = True) -> Tensor:
+        """The mean loss of `batch` over all processes, detached; leaves the gradient of the mean `objective`, and
+        nothing older, in the parameters' `.grad`.
+
+        Args:
+            batch: a closure, or several for microbatches.
+            objective: (number of the microbatch, what its closure returned) -> 0-dim tensor.
+            reduce: over the processes too; else each keeps its own gradient.
         """
+        closures = _closures(batch)
         self.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()  # inside an outer autocast it would hold the weights of the pass before
-        with torch.enable_grad():
-            losses = closure()
-            _check_loss(losses, self.param_groups)
-            objective(losses).backward()
+        means = []
+        for number, closure in enumerate(closures):
+            last = number == len(closures) - 1
+            with self._ranks.reducing(reduce and last), torch.enable_grad():
+                losses = closure()
+                _check_loss(losses, self.param_groups if number == 0 else [])
+                value = objective(number, losses) / len(closures)
+                if value.requires_grad:
+                    self._scale.up(value).backward()
+            means.append(losses.detach().mean())
+        self._scale.down([p.grad for p in self.parameters if p.grad is not None])
         self.gradient_evaluations += 1
-        return losses.detach().mean()
+        return self._mean(means)
 
-    def differentiate_frozen(self, closure: Closure, params: Vector) -> tuple[Tensor, Vector]:
-        """Loss of `closure` and its gradient at the present weights, running statistics frozen."""
+    def differentiate_frozen(self, batch: Batch, params: Vector) -> tuple[Tensor, Vector]:
+        """Loss of `batch` and its gradient at the present weights, running statistics frozen."""
         with frozen_statistics(self.model):
-            return self.differentiate(closure), self.gradients(params)
+            return self.differentiate(batch), self.gradients(params)
 
-    def evaluate(self, closure: Closure) -> Tensor:
-        """The loss of `closure` at the present weights, forward only, running statistics frozen."""
+    def evaluate(self, batch: Batch) -> Tensor:
+        """The loss of `batch` at the present weights, forward only, running statistics frozen."""
         torch.clear_autocast_cache()
         with frozen_statistics(self.model), torch.no_grad():
-            return closure().detach().mean()
+            return self._mean([closure().detach().mean() for closure in _closures(batch)])
+
+    def _mean(self, losses: list[Tensor]) -> Tensor:
+        """Over microbatches and processes."""
+        mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        self._ranks.mean_([mean])
+        return mean
+
+    def scaled_gradient(self, value: Tensor, params: Vector) -> Vector:
+        """∇`value` as part of the graph, so that it can be differentiated again."""
+        gradient = torch.autograd.grad(self._scale.up(value), params, create_graph=True, materialize_grads=True)
+        return self._scale.undone(gradient)
 
     def check(self, pass_name: str, step: Step, *values: Tensor) -> None:
         """Give the step up if one of the 0-dim tensors is not finite; `pass_name` is one of `finite.PASSES`."""
@@ -272,6 +343,10 @@ class SAM(OptimizerWrapper):
             )
         return gradients
 
+    def gather(self, tangent: Vector) -> Vector:
+        """A change of g_s that a rule made of what it saw `while_perturbed`, for the batch of all processes."""
+        return self._sharing.gather(tangent)
+
     def response(self, step: Step, tangent: Vector) -> Vector:
         """How θ_{t+1} changes when g_s changes by `tangent`: −J · d combine, before the base optimizer steps.
 
@@ -283,9 +358,9 @@ class SAM(OptimizerWrapper):
             tangent = sensitivity.through_clipping(step.descent, tangent, *step.clip)
         return sensitivity.response(self.inner, step.params, step.descent, tangent)
 
-    def unless_bad(self, values: Vector) -> Vector:
-        """`values`, or zeros where a pass of this step was not finite and the host does not know it yet."""
-        return self._guard.unless_bad(values)
+    def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
+        """`values`, or zeros or `otherwise` where a pass of this step was not finite and the host does not know it."""
+        return self._guard.unless_bad(values, otherwise)
 
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
@@ -327,7 +402,14 @@ class SAM(OptimizerWrapper):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._rho_is_zero = self.rho == 0
-        self.last = self._seen(self._blank_step(lambda: self._nan))
+        self.last = self._seen(self.blank_step(()))
+
+
+def _closures(batch: Batch) -> Sequence[Closure]:
+    closures = [batch] if callable(batch) else batch
+    if not closures:
+        raise ValueError("a batch needs at least one closure")
+    return closures
 
 
 def _check_loss(loss: object, groups: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ import math
 from lets_runner.optim.radius import RadiusRule
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.scalar import scalar
-from lets_runner.optim.step import Closure, Step
+from lets_runner.optim.step import Batch, Step
 from lets_runner.optim.tie import Tie
 
 
@@ -28,7 +28,7 @@ class LinearRadius(RadiusRule):
             raise ValueError(f"end={end}: a radius is a finite number of at least 0")
         self.start, self.end, self.total_steps = sam.rho, end, total_steps
 
-    def before_perturbation(self, step: Step, val: Closure | None) -> None:
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
         share = self.share(min(1.0, (step.number - 1) / self.total_steps))
         self.sam.move_radius(scalar(self.start + (self.end - self.start) * share, self.device))
 
@@ -58,5 +58,5 @@ class LearningRateRadius(RadiusRule):
         lr = float(sam.param_groups[0]["lr"]) if lr_max is None else lr_max
         self._tie = Tie(rho_max=sam.rho, rho_min=rho_min, lr_max=lr, lr_min=lr_min)
 
-    def before_perturbation(self, step: Step, val: Closure | None) -> None:
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
         self.sam.move_radius(self._tie.rho(self.param_groups[0]["lr"], self.device))

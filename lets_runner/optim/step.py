@@ -11,7 +11,7 @@ from lets_runner.optim.replay import Randomness
 from lets_runner.optim.vector import Vector
 
 Closure = Callable[[], Tensor]
-Train = Closure | Sequence[Closure]  # of a whole batch, or of its shards
+Batch = Closure | Sequence[Closure]  # of a whole batch, or of parts of equal size
 
 # A gradient norm below this counts as zero: ρ divided by it would overflow.
 SMALLEST_NORM = 1e-30
@@ -25,7 +25,7 @@ class Step:
     training device, nan until they are known.
     """
 
-    closure: Closure
+    closures: Sequence[Closure]  # one a microbatch
     number: int  # counts from 1
     randomness: Randomness  # what the first pass draws from, and every other pass over the same batch
     loss: Tensor  # L(θ; B)
@@ -36,13 +36,16 @@ class Step:
     hypergradient: Tensor  # dF/dρ
     params: Vector = ()
     gradient: Vector = ()  # g = ∇L(θ; B)
-    losses: Tensor | None = None  # of every example at θ, (B,), if the closure gives them
+    losses: Sequence[Tensor] = ()  # at θ, of every microbatch: 0-dim, or of every example if the closure gives them
     direction: Vector | None = None  # d, with ε̂ = d / n; None where the step does not perturb
     direction_norm: Tensor | None = None  # n
     perturbed_loss: Tensor | None = None  # L(θ + ρε̂; B)
     perturbed_gradient: Vector | None = None  # g_s = ∇L(θ + ρε̂; B)
     descent: Vector | None = None  # what the base optimizer gets as gradient
     clip: tuple[Tensor, Tensor] | None = None  # its norm before clipping, and the factor that clipped it
+
+    reduces: bool = True  # whether its passes give gradients of all processes, or of this one
+    updated: bool = False  # whether the weights are θ_{t+1}
 
     @property
     def perturbed(self) -> bool:
@@ -85,14 +88,14 @@ class Last:
 class Observer:
     """The moments of a step at which a radius rule may look and act. Here nobody does: ρ stays."""
 
-    def before_perturbation(self, step: Step, val: Closure | None) -> None:
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
         """`step` knows L, g and ‖g‖; the weights are θ_t. The radius may still be moved."""
 
     def while_perturbed(self, step: Step) -> None:
         """`step` knows ε̂, L⁺ and g_s too; the weights are θ_t + ρε̂. Called only in steps that perturb."""
 
-    def before_update(self, step: Step, val: Closure | None) -> None:
+    def before_update(self, step: Step, val: Batch | None) -> None:
         """The weights are θ_t again, and the base optimizer still has the state that it updates from."""
 
-    def after_update(self, step: Step, val: Closure | None) -> None:
+    def after_update(self, step: Step, val: Batch | None) -> None:
         """The weights are θ_{t+1}."""

@@ -1,10 +1,12 @@
 """Lists of tensors as one long vector, so that an optimizer reads like its equation.
 
 Every function takes lists of equal length whose tensors match in shape. Reductions accumulate in float32 at
-least and return 0-dim tensors: nothing here waits for an accelerator.
+least and return 0-dim tensors: nothing here waits for an accelerator. The tensors may be sharded over processes
+(`DTensor`, as FSDP2 makes of parameters); a reduction is then over all shards, the same on every process.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,15 +16,16 @@ Vector = list[Tensor] | tuple[Tensor, ...]
 
 def norm(x: Vector) -> Tensor:
     """‖x‖₂ over all tensors together."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(x, 2, dtype=_accumulator(x))))
+    own = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(_own(x), 2, dtype=_accumulator(x))))
+    return _over_shards(own.square(), x).sqrt() if is_sharded(x[0]) else own
 
 
 def dot(x: Vector, y: Vector) -> Tensor:
     """⟨x, y⟩. One call a tensor: on a CPU ten times faster than joining the tensors first."""
     dtype = _accumulator(x)
-    return torch.stack(
-        [torch.dot(a.flatten().to(dtype), b.flatten().to(dtype)) for a, b in zip(x, y, strict=True)]
-    ).sum()
+    products = [torch.dot(a.flatten().to(dtype), b.flatten().to(dtype)) for a, b in zip(_own(x), _own(y), strict=True)]
+    own = torch.stack(products).sum()
+    return _over_shards(own, x) if is_sharded(x[0]) else own
 
 
 def scaled(x: Vector, scale: Tensor | float) -> Vector:
@@ -64,7 +67,37 @@ def add_(x: Vector, y: Vector) -> None:
 
 def copy_(x: Vector, y: Vector) -> None:
     """X ← y, to the bit."""
-    torch._foreach_copy_(x, y)
+    torch._foreach_copy_(_own(x), _own(y))
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether this is a `DTensor`; asked so that nobody has to load `torch.distributed.tensor` who has none."""
+    return hasattr(tensor, "device_mesh")
+
+
+def sharded_like(whole: Tensor, param: Any) -> Tensor:
+    """`whole` as it is, or this process's shard of it where `param` is sharded."""
+    if not is_sharded(param) or is_sharded(whole):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    # Without a source nobody sends: every process has the whole tensor, of which its shard would be a view.
+    return distribute_tensor(whole.to(param.device), param.device_mesh, param.placements, src_data_rank=None).clone()
+
+
+def _own(x: Vector) -> Vector:
+    """The shards of this process, sharing memory with `x`; `x` itself where nothing is sharded."""
+    shards: Any = x
+    return [shard.to_local() for shard in shards] if is_sharded(x[0]) else x
+
+
+def _over_shards(own: Tensor, x: Vector) -> Tensor:
+    """The sum over all shards of a number that each process has of its own."""
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    like: Any = x[0]
+    placements = [Partial() if placement.is_shard() else Replicate() for placement in like.placements]
+    return DTensor.from_local(own, like.device_mesh, placements, run_check=False).full_tensor()
 
 
 def _accumulator(x: Vector) -> torch.dtype:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lets_runner.optim import vector
+
 
 class OptimizerWrapper(Optimizer):
     """Shares `param_groups` and `state` with the optimizer it wraps; its state dict nests the wrapped one's.
@@ -57,13 +59,28 @@ class OptimizerWrapper(Optimizer):
             raise ValueError(
                 f"not a state of {type(self).__name__}: has {sorted(state_dict)}, needs {sorted(expected)}"
             )
-        self.inner.load_state_dict(state_dict["inner"])
+        self.inner.load_state_dict(self._inner_state(state_dict["inner"]))
         for name in self.remembers:
             value = _copied(state_dict[name], self.device)
             if hasattr(getattr(self, name), "load_state_dict"):
                 getattr(self, name).load_state_dict(value)
             else:
                 setattr(self, name, value)
+
+    def _inner_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What the inner optimizer is to load; where weights are sharded, this process's shards of whole tensors."""
+        if isinstance(self.inner, OptimizerWrapper):
+            return state
+        own = {}
+        for index, values in state["state"].items():
+            param = self.parameters[index]
+            own[index] = {
+                name: vector.sharded_like(value, param)
+                if isinstance(value, Tensor) and value.shape == param.shape
+                else value
+                for name, value in values.items()
+            }
+        return {**state, "state": own}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__.copy()

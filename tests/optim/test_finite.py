@@ -79,7 +79,7 @@ def test_skipping_leaves_everything_and_counts(bad_at):
 def deferred(nonfinite, **settings):
     """An optimizer whose guard works as on an accelerator: verdicts stay tensors until they are polled."""
     model, optimizer = make(nonfinite, **settings)
-    optimizer.sam._guard = DeferredGuard(torch.device("cpu"), skip=nonfinite == "skip")
+    optimizer.sam._guard = DeferredGuard(torch.device("cpu"), skip=nonfinite == "skip", scale=optimizer.sam._scale)
     return model, optimizer
 
 

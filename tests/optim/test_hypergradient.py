@@ -105,7 +105,7 @@ def test_exact_goes_through_dropout_with_the_mask_of_the_step():
         optimizer = LETS(SAM(torch.optim.SGD(model.parameters(), lr=0.1), 1e-3), curvature=curvature)
         torch.manual_seed(1)
         optimizer.step(closure, closure)
-        products[curvature] = torch.cat([u.flatten() for u in optimizer.state_dict()["_pending"]["u"]])
+        products[curvature] = torch.cat([u.flatten() for u in optimizer.state_dict()["_pending_response"]["tensors"]])
         model.load_state_dict(twin)
     # On a small ball the chord is the tangent, if and only if all passes drew the same mask.
     error = (products["exact"] - products["secant"]).norm() / products["exact"].norm()

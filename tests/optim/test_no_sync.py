@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, Ramp
 from lets_runner.optim.finite import DeferredGuard
+from lets_runner.optim.scaling import NoScale
 
 READS = {
     "aten._local_scalar_dense",
@@ -49,7 +50,7 @@ def test_a_step_reads_nothing_back(rule, variant, clip):
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
     optimizer = RULES[rule](variant(base, 0.05, model=model, max_grad_norm=clip))
-    optimizer.sam._guard = DeferredGuard(torch.device("cpu"), skip=True)  # as on an accelerator
+    optimizer.sam._guard = DeferredGuard(torch.device("cpu"), skip=True, scale=NoScale())  # as on an accelerator
     x, y = torch.randn(16, 4), torch.arange(16) % 2
 
     def closure():
