@@ -77,6 +77,7 @@ class Trainer:
         self.epochs, self.autocast, self.checkpoint_every = epochs, autocast, checkpoint_every
         self.device = device
         self.step = 0
+        self.val_batches = 0  # used so far: a rule may do without in most steps, and files are read ahead in sequence
         self.seconds = 0.0
         self.stopping = False
         self._lr = float("nan")  # of the last step
@@ -129,6 +130,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "step": self.step,
+            "val_batches": self.val_batches,
             "seconds": self.seconds,
             "totals": self._totals,
             "random": torch.get_rng_state(),
@@ -139,7 +141,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.val_batches, self.seconds = state["step"], state["val_batches"], state["seconds"]
         self._totals = state["totals"].to(self.device)
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None and self.device.type == "cuda":
@@ -151,6 +153,7 @@ class Trainer:
         sam = self.optimizer.sam
         shards = [batch] if sam.shard_size is None else self.task.split(batch, sam.shard_size)
         seen: list[Output] = []  # the first passes over the shards come first
+        drawn: list[Any] = []  # the validation batch, once a rule has asked for it
 
         def train(shard: Any) -> Tensor:
             with self.autocast():
@@ -160,13 +163,16 @@ class Trainer:
 
         def val() -> Tensor:
             assert self.val is not None
+            if not drawn:
+                drawn.append(self.val.batch(self.val_batches))
             with self.autocast():
-                return self.task.loss(self.model, self.val.batch(self.step)).loss
+                return self.task.loss(self.model, drawn[0]).loss
 
         self._lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step([partial(train, shard) for shard in shards], val)
         self.scheduler.step()
         self.step += 1
+        self.val_batches += len(drawn)
         for output in seen[: len(shards)]:
             self._totals += _totals(output)
         last = self.optimizer.last

@@ -35,7 +35,7 @@ def make(epochs=2, **settings):
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     base = torch.optim.SGD(model.parameters(), lr=0.1)
-    optimizer = LETS(SAM(base, model=model), every=settings.pop("every", 1))
+    optimizer = settings.pop("rule", LETS)(SAM(base, model=model), every=settings.pop("every", 1))
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 10)
     return Trainer(
         model,
@@ -74,7 +74,22 @@ def test_a_batch_is_drawn_once_a_step_and_a_validation_batch_only_when_used():
     trainer = make(every=2)
     list(trainer.records())
     assert trainer.train.asked == list(range(10))
-    assert trainer.val.asked == [0, 2, 4, 6, 8]
+    assert trainer.val.asked == [0, 1, 2, 3, 4]
+
+
+def test_asking_twice_within_a_step_means_the_same_validation_batch():
+    losses = []
+
+    class Curious(LETS):
+        def step(self, train, val):
+            with torch.no_grad():
+                losses.append((val().item(), val().item()))
+            return super().step(train, val)
+
+    trainer = make(rule=Curious)
+    list(trainer.records())
+    assert trainer.val.asked == list(range(10))
+    assert all(first == second for first, second in losses)
 
 
 def test_accuracy_counts_the_unperturbed_pass():
@@ -93,19 +108,21 @@ def test_checkpoints_are_due_at_their_steps_and_at_the_end_of_epochs():
     assert [record.step for record in trainer.records() if record.checkpoint] == [3, 5, 6, 9, 10]
 
 
-def test_stop_ends_after_the_step_with_a_checkpoint_and_goes_on_from_there():
-    whole, stopped = make(), make()
+@pytest.mark.parametrize("every", [1, 2])
+def test_stop_ends_after_the_step_with_a_checkpoint_and_goes_on_from_there(every):
+    whole, stopped = make(every=every), make(every=every)
     list(whole.records())
     for record in stopped.records():
         if record.step == 5:
             stopped.stop()
     assert record.checkpoint
     assert record.step in (5, 6)
-    other = make()
+    other = make(every=every)
     other.load_state_dict(stopped.state_dict())
     list(other.records())
     assert torch.equal(other.model.weight, whole.model.weight)
     assert other.optimizer.rho == whole.optimizer.rho
+    assert stopped.val.asked + other.val.asked == whole.val.asked
 
 
 def test_measuring_leaves_training_mode_and_randomness_alone():
