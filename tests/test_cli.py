@@ -36,7 +36,7 @@ REFUSED = [
     (["val_batch_size=0"], "val_batch_size=0: must be at least 1"),
     (["checkpoint.every_steps=0"], "checkpoint.every_steps=0: must be at least 1"),
     (["seed=-1"], "seed=-1: must be at least 0"),
-    (["model=resnet19"], "model=resnet19: there is no such model; choose one of convnet, mlp, resnet18"),
+    (["model=resnet19"], "model=resnet19: there is no such model; choose one of convnet, mlp, pyramidnet110"),
     (["model.width=0"], "model.width=0: must be at least 1"),
     (["precision=fp8"], "precision: Invalid value 'fp8', expected one of [fp32, bf16, auto]"),
     (["device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),

@@ -18,6 +18,25 @@ def choices(group):
 
 GROUPS = ("data", "model", "task", "optimizer", "schedule", "sam", "radius", "method")
 EVERY = [(group, choice) for group in GROUPS for choice in choices(group)]
+# What makes a large model small enough to take steps in moments, on CIFAR's images.
+SMALL = {
+    "pyramidnet110": ["model.depth=8", "model.alpha=9"],
+    "pyramidnet272": ["model.depth=11", "model.alpha=9"],
+    "resnet50": ["model.stem=imagenet", "batch_size=4"],
+    "vit_s": ["model.depth=1", "model.width=12", "model.heads=3"],
+    "wrn28_10": ["model.depth=10", "model.width=1"],
+}
+# Parameters of every model on CIFAR-10, as its yaml has it.
+PARAMETERS = {
+    "convnet": 25_578,
+    "mlp": 411_146,
+    "pyramidnet110": 28_485_477,
+    "pyramidnet272": 26_049_562,
+    "resnet18": 11_173_962,
+    "resnet50": 23_520_842,
+    "vit_s": 21_342_346,
+    "wrn28_10": 36_479_194,
+}
 
 
 @pytest.mark.parametrize(("group", "choice"), EVERY)
@@ -25,7 +44,9 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
     write_cifar10(tmp_path, records=20)
     write_cifar100(tmp_path, records=200)
     overrides = [f"{group}={choice}", "batch_size=32", "epochs=1"]
-    if choice.startswith("cifar"):
+    if choice in SMALL:
+        overrides += ["data=cifar10", *SMALL[choice]]
+    if choice.startswith("cifar") or choice in SMALL:
         overrides += [f"data.root={tmp_path}", "data.val_fraction=0.5"]
     if (group, choice) in (("sam", "none"), ("sam", "le_sam")):
         overrides.append("radius=fixed")
@@ -36,6 +57,14 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
         parts.trainer._step()
     assert any(not torch.equal(p, old) for p, old in zip(parts.trainer.model.parameters(), before, strict=True))
     assert len(list(parts.test.in_order())) > 0
+
+
+@pytest.mark.parametrize("choice", choices("model"))
+def test_every_model_has_its_size(choice):
+    cfg, _ = compose(f"model={choice}", "data=cifar10")
+    with torch.device("meta"):
+        model = cli._make(cfg, "model", (3, 32, 32), 10)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[choice]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,17 @@
 
 from lets_runner.models.convnet import ConvNet
 from lets_runner.models.mlp import MLP
-from lets_runner.models.resnet import resnet18
+from lets_runner.models.pyramidnet import PyramidNet
+from lets_runner.models.resnet import resnet18, resnet50
+from lets_runner.models.vit import vit
+from lets_runner.models.wide_resnet import WideResNet
 
-__all__ = ["MLP", "ConvNet", "resnet18"]
+__all__ = [
+    "MLP",
+    "ConvNet",
+    "PyramidNet",
+    "WideResNet",
+    "resnet18",
+    "resnet50",
+    "vit",
+]

@@ -1,21 +1,41 @@
 """ResNets (He et al. 2016, arXiv 1512.03385) from torchvision, with the stem that suits CIFAR's 32×32 pixels."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 
-def resnet18(shape: tuple[int, int, int], classes: int, *, stem: str = "cifar") -> nn.Module:
+def resnet18(shape: tuple[int, int, int], classes: int, *, stem: str = "auto") -> nn.Module:
     """ResNet-18: input (B, *shape), output (B, classes).
 
     Args:
-        stem: "cifar" for a 3×3 convolution of stride 1 and no pooling, "imagenet" for 7×7, stride 2, and pooling.
+        stem: "cifar" for a 3×3 convolution of stride 1 and no pooling, "imagenet" for 7×7, stride 2, and pooling,
+            "auto" for the first on images of up to 64 pixels and the second on larger ones.
     """
     from torchvision import models
 
-    if stem not in ("cifar", "imagenet"):
-        raise ValueError(f"stem={stem}: must be cifar or imagenet")
-    model = models.resnet18(num_classes=classes)
+    return _with_stem(models.resnet18, shape, classes, stem)
+
+
+def resnet50(shape: tuple[int, int, int], classes: int, *, stem: str = "auto") -> nn.Module:
+    """ResNet-50, of bottlenecks: input (B, *shape), output (B, classes); `stem` as for `resnet18`."""
+    from torchvision import models
+
+    return _with_stem(models.resnet50, shape, classes, stem)
+
+
+def _with_stem(build: Callable[..., nn.Module], shape: tuple[int, int, int], classes: int, stem: str) -> nn.Module:
+    if stem not in ("auto", "cifar", "imagenet"):
+        raise ValueError(f"stem={stem}: must be auto, cifar or imagenet")
+    if stem == "auto":
+        stem = "cifar" if max(shape[1:]) <= 64 else "imagenet"
+    model = build(num_classes=classes)
     if stem == "cifar":
         model.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
+    elif shape[0] != 3:
+        model.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
+    else:
+        return model
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     return model
