@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -25,11 +26,12 @@ from torch import nn
 
 from lets_runner import config
 from lets_runner.config import Precision, UserError
-from lets_runner.data import DeviceLoader, Examples, ImageData
+from lets_runner.data import DeviceLoader, Examples, ImageData, Splits
 from lets_runner.optim import FixedRadius, RadiusRule
+from lets_runner.processes import Group, Processes, launched, local_rank, part, rank
 from lets_runner.run import Run, environment, read_summary
-from lets_runner.supervisor import result, supervise
-from lets_runner.trainer import Trainer
+from lets_runner.supervisor import follow, result, supervise
+from lets_runner.trainer import ALONE, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
 HERE = Path(__file__).resolve().parent
@@ -50,11 +52,15 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         failures.append(UserError(config.one_line(error, sys.argv[1:])))
         _complain(failures[-1])
+    finally:
+        part()
     if failures:
         sys.exit(2 if isinstance(failures[-1], UserError) else 1)
 
 
 def _complain(error: Exception, place: str = "") -> None:
+    if rank() > 0:
+        return  # the leading process says it
     print(f"lets-train: {place}{error}", file=sys.stderr)
 
 
@@ -96,25 +102,35 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         NonFiniteError: training diverged; the last checkpoint is intact.
     """
     config.check(cfg)
-    if finished := read_summary(directory, status="finished"):
-        print(f"already finished: {result(finished)} in {directory}")
-        return
     device = _device(cfg.device)
-    parts = _build(cfg, device)
+    processes = _processes(cfg, device)
+    if finished := processes.share(lambda: read_summary(directory, status="finished")):
+        if processes.leads:
+            print(f"already finished: {result(finished)} in {directory}")
+        return
+    parts = _build(cfg, device, processes)
     run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)
-    try:
-        run.open()
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+    processes.only(lambda: _open(run))
+    if not processes.leads:
+        follow(parts.trainer, parts.test)
+        return
     facts = {
         **named,
         "seed": cfg.seed,
         "rho_start": cfg.sam.get("rho"),
         "device": _device_name(device),
+        "processes": processes.size,
         **environment(),
     }
     with run:
         supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+
+
+def _open(run: Run) -> None:
+    try:
+        run.open()
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 # Building.
@@ -128,7 +144,7 @@ class Parts:
     test: DeviceLoader
 
 
-def _build(cfg: DictConfig, device: torch.device) -> Parts:
+def _build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
     """Everything a run needs. All settings are tried out before any data is read."""
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
@@ -136,21 +152,29 @@ def _build(cfg: DictConfig, device: torch.device) -> Parts:
     task = _make(cfg, "task")
     torch.manual_seed(cfg.seed)
     model: nn.Module = _make(cfg, "model", data.shape, data.classes).to(device)
-    if cfg.channels_last:
+    precision = _precision(cfg.precision, device)
+    channels_last = _channels_last(cfg.channels_last, precision, device)
+    if channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if cfg.compile:
+        model.compile()
+    model = processes.wrap(model)
     config.fill(cfg, total_steps=1)
-    _make(cfg, "schedule", _check_radius(cfg, _optimizer(cfg, model, bf16=False), data))
+    trial = _optimizer(cfg, model, precision, processes)
+    _make(cfg, "schedule", trial)
+    _check_radius(cfg, trial, data)
+    _check_batches(cfg, trial, processes)
 
-    train, val, test = _loaders(cfg, data, device)
+    train, val, test = _loaders(cfg, data, device, processes, channels_last=channels_last)
     config.fill(cfg, total_steps=cfg.epochs * len(train))
-    bf16 = _wants_bf16(cfg.precision, device)
-    optimizer = _optimizer(cfg, model, bf16=bf16)
+    optimizer = _optimizer(cfg, model, precision, processes)
     if optimizer.needs_validation and val is None:
         raise UserError(
             f"data.val_fraction={data.val_fraction}: of so few images that leaves none to learn the radius from"
         )
-    if cfg.compile:
-        model.compile()
+    if processes.rank > 0:  # its own dropout masks
+        torch.manual_seed(int(np.random.SeedSequence([cfg.seed, processes.rank]).generate_state(1)[0]))
+    shard_size = optimizer.sam.shard_size
     trainer = Trainer(
         model,
         optimizer,
@@ -160,9 +184,12 @@ def _build(cfg: DictConfig, device: torch.device) -> Parts:
         val=val,
         test=test if cfg.test_each_epoch else None,
         epochs=cfg.epochs,
-        autocast=_autocast(device, bf16=bf16),
+        autocast=_autocast(device, precision),
         checkpoint_every=cfg.checkpoint.every_steps,
         device=device,
+        parts=cfg.accumulate if shard_size is None else cfg.batch_size // processes.size // shard_size,
+        val_parts=cfg.accumulate,
+        processes=processes,
     )
     return Parts(trainer, test)
 
@@ -175,50 +202,74 @@ def _make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
         raise config.user_error(key, error) from error
 
 
-def _optimizer(cfg: DictConfig, model: nn.Module, *, bf16: bool) -> RadiusRule:
+def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processes: Processes) -> RadiusRule:
     """Base optimizer, SAM variant and radius rule, one around the other."""
-    base = _make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad])
-    sam = _make(cfg, "sam", base, model=model)
-    if bf16:
+    # torch has no fused SGD of sharded weights.
+    unfused = {"fused": False} if processes.shards_weights and cfg.optimizer._target_ == "torch.optim.SGD" else {}
+    base = _make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad], **unfused)
+    sam = _make(
+        cfg,
+        "sam",
+        base,
+        model=model,
+        max_grad_norm=cfg.grad_clip,
+        perturbation_sync=cfg.perturbation_sync,
+        loss_scale="dynamic" if precision is Precision.fp16 else None,
+    )
+    if precision is Precision.bf16:
         low, high = sam.rho_bounds
         sam.rho_bounds = max(low, BF16_SMALLEST_RHO), high
     return _make(cfg, "radius", sam)
 
 
-def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: ImageData) -> RadiusRule:
+def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: ImageData) -> None:
     if not isinstance(optimizer, FixedRadius) and not optimizer.sam.uses_radius:
         raise UserError("sam=none never perturbs, so there is no radius to choose: take radius=fixed, or another sam")
-    if optimizer.sam.shard_size is not None and cfg.batch_size % optimizer.sam.shard_size:
-        raise UserError(
-            f"batch_size={cfg.batch_size}: must be a multiple of the shards' size, {optimizer.sam.shard_size}"
-        )
+    if optimizer.sam.shard_size is not None and cfg.accumulate > 1:
+        raise UserError(f"accumulate={cfg.accumulate}: m-SAM goes shard by shard already; leave it at 1")
     if optimizer.needs_validation and data.val_fraction == 0:
         raise UserError(
             f"data.val_fraction=0: {type(optimizer).__name__} learns the radius from a validation split; give it a "
             "share of the training set, as in data.val_fraction=0.1, or take radius=fixed"
         )
-    return optimizer
+
+
+def _check_batches(cfg: DictConfig, optimizer: RadiusRule, processes: Processes) -> None:
+    """That a batch can be cut into as many parts as there are processes, and microbatches or shards in each."""
+    if (shard_size := optimizer.sam.shard_size) is None:
+        parts, why = processes.size * cfg.accumulate, f"{processes.size} processes x {cfg.accumulate} microbatches"
+    else:
+        parts, why = processes.size * shard_size, f"{processes.size} processes x shards of {shard_size}"
+    for key in ("batch_size", "val_batch_size"):
+        of = parts if key == "batch_size" else processes.size * cfg.accumulate
+        if cfg[key] is not None and cfg[key] % of:
+            raise UserError(f"{key}={cfg[key]}: must be a multiple of {of} ({why})")
 
 
 def _loaders(
-    cfg: DictConfig, data: ImageData, device: torch.device
+    cfg: DictConfig, data: ImageData, device: torch.device, processes: Processes, *, channels_last: bool
 ) -> tuple[DeviceLoader, DeviceLoader | None, DeviceLoader]:
     """Training, validation (None if the split is empty) and test examples, on the device."""
-    try:
-        splits = data.splits()
-    except (OSError, ValueError) as error:
-        raise config.user_error("data", error) from error
+    splits = processes.first(lambda: _splits(data))
 
     def loader(examples: Examples, batch_size: int, stream: int, **settings: Any) -> DeviceLoader:
-        form = {"mean": data.mean, "std": data.std, "channels_last": cfg.channels_last}
+        form: Any = {"mean": data.mean, "std": data.std, "channels_last": channels_last}
         return DeviceLoader(examples, batch_size=batch_size, seed=(cfg.seed, stream), device=device, **form, **settings)
 
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
     train = loader(splits.train, cfg.batch_size, 0, augmentation=data.augmentation)
     val_size = min(cfg.val_batch_size or cfg.batch_size, len(splits.val))
-    val = loader(splits.val, val_size, 1, augmentation=data.augmentation) if len(splits.val) else None
+    val_size -= val_size % (processes.size * cfg.accumulate)  # all parts of equal size
+    val = loader(splits.val, val_size, 1, augmentation=data.augmentation) if val_size else None
     return train, val, loader(splits.test, 1, 2)
+
+
+def _splits(data: ImageData) -> Splits:
+    try:
+        return data.splits()
+    except (OSError, ValueError) as error:
+        raise config.user_error("data", error) from error
 
 
 def _device(name: str) -> torch.device:
@@ -228,6 +279,8 @@ def _device(name: str) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched():
+        name = f"cuda:{local_rank()}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0")
@@ -238,13 +291,30 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
-def _wants_bf16(precision: Precision, device: torch.device) -> bool:
-    if precision is not Precision.auto:
-        return precision is Precision.bf16
+def _precision(asked: Precision, device: torch.device) -> Precision:
+    """What `auto` comes to on this device."""
+    if asked is not Precision.auto:
+        return asked
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        bf16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return Precision.bf16 if bf16 else Precision.fp32
 
 
-def _autocast(device: torch.device, *, bf16: bool) -> Callable[[], AbstractContextManager]:
-    return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if bf16 else nullcontext
+def _channels_last(asked: bool | str, precision: Precision, device: torch.device) -> bool:
+    return device.type == "cuda" and precision is not Precision.fp32 if asked == "auto" else bool(asked)
+
+
+def _autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager]:
+    dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}.get(precision)
+    return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def _processes(cfg: DictConfig, device: torch.device) -> Processes:
+    """Those that torchrun started, or this one alone."""
+    if not launched():
+        return ALONE
+    if cfg.distributed.sync_batchnorm and device.type != "cuda":
+        raise UserError("distributed.sync_batchnorm=true: torch has it on GPUs only; leave it off")
+    return Group(cfg.distributed.strategy.value, device, sync_batchnorm=cfg.distributed.sync_batchnorm)

@@ -13,8 +13,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-# Keys that do not make another configuration: where it goes, how it looks, which seed, and what the runner fills in.
-ASIDE = ("seed", "output", "progress", "derived")
+# Keys that do not make another configuration: where it goes, how it looks, which seed, what the runner fills in, and
+# how processes share the work: any number of them may go on with a run.
+ASIDE = ("seed", "output", "progress", "derived", "distributed")
 
 
 class UserError(Exception):
@@ -27,7 +28,19 @@ class UserError(Exception):
 class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
     auto = "auto"
+
+
+class Strategy(Enum):
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+@dataclass
+class Distributed:
+    strategy: Strategy = MISSING
+    sync_batchnorm: bool = MISSING
 
 
 @dataclass
@@ -58,12 +71,16 @@ class Config:
     device: str = MISSING
     precision: Precision = MISSING
     deterministic: bool = MISSING
-    channels_last: bool = MISSING
+    channels_last: Any = MISSING
     compile: bool = MISSING
+    accumulate: int = MISSING
+    grad_clip: float | None = MISSING
+    perturbation_sync: str = MISSING
     test_each_epoch: bool = MISSING
     output: str = MISSING
     progress: bool = MISSING
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    distributed: Distributed = field(default_factory=Distributed)
     derived: Derived = field(default_factory=Derived)
 
 
@@ -84,7 +101,7 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"+{key!s}: the runner has no such key")
     for key in OmegaConf.missing_keys(cfg):
         raise UserError(f"{key}: no value; give one, as in {key}=...")
-    for key in ("epochs", "batch_size"):
+    for key in ("epochs", "batch_size", "accumulate"):
         if cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]}: must be at least 1")
     for key, value in {
@@ -93,6 +110,12 @@ def check(cfg: DictConfig) -> None:
     }.items():
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1, or null")
+    if cfg.grad_clip is not None and not cfg.grad_clip > 0:
+        raise UserError(f"grad_clip={cfg.grad_clip}: must be above 0, or null for no clipping")
+    for key, choices in {"channels_last": (True, False, "auto"), "perturbation_sync": ("global", "local")}.items():
+        if cfg[key] not in choices:
+            words = ", ".join(str(choice).lower() for choice in choices)
+            raise UserError(f"{key}={cfg[key]}: must be one of {words}")
     if cfg.seed < 0:
         raise UserError(f"seed={cfg.seed}: must be at least 0")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.device):

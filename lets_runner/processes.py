@@ -75,9 +75,6 @@ class Processes:
         """The model inside its wrapper."""
         return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
-    def close(self) -> None:
-        """Say goodbye."""
-
 
 class Group(Processes):
     """Several processes, as torch's default process group.
@@ -116,7 +113,8 @@ class Group(Processes):
                     if any(True for _ in block.parameters()):
                         fully_shard(block, mesh=mesh)
         # The root too lets go after every forward pass: validation makes some without a backward pass.
-        return fully_shard(model, mesh=mesh, reshard_after_forward=True)
+        fully_shard(model, mesh=mesh, reshard_after_forward=True)
+        return model
 
     def only(self, action: Callable[[], T]) -> T | None:
         result, error = None, None
@@ -162,17 +160,25 @@ class Group(Processes):
         if isinstance(state, dict):
             return {key: self.whole(value) for key, value in state.items()}
         if isinstance(state, list | tuple):
-            return [self.whole(value) for value in state]
+            return type(state)(self.whole(value) for value in state)
         return state.full_tensor().cpu() if is_sharded(state) else state
-
-    def close(self) -> None:
-        distributed.destroy_process_group()
 
     @staticmethod
     def _broadcast(value: Any) -> list[Any]:
         values = [value]
         distributed.broadcast_object_list(values, src=0)
         return values
+
+
+def part() -> None:
+    """Leave the group, if there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process among all, before it may have joined them."""
+    return int(os.environ["RANK"]) if launched() else 0
 
 
 def local_rank() -> int:

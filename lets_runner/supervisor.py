@@ -1,5 +1,6 @@
 """Take a trainer through its run directory: resume, record, checkpoint, heed signals, sum up."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lets_runner import slurm
 from lets_runner.report.curves import draw_curves
 from lets_runner.run import Run, peak_memory
 from lets_runner.trainer import Loader, Record, Trainer
+
+# SIGINT: a person; SIGTERM: a machine that goes down, or torchrun; SIGUSR1 and 2: a queue, some time before it does.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *, progress: bool) -> None:
@@ -26,7 +31,7 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
         NonFiniteError: training diverged; the last checkpoint is intact.
         SystemExit: a signal ended training early, with the exit code that is usual for it.
     """
-    if (state := run.load()) is not None:
+    if (state := trainer.processes.share(run.load)) is not None:
         trainer.load_state_dict(state)
     with _signals(trainer) as received:
         try:
@@ -37,7 +42,21 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
             raise
         _finish(run, trainer, test, facts)
     if trainer.stopping:
-        raise SystemExit(128 + received[0])
+        _pass_on(received)
+
+
+def follow(trainer: Trainer, test: Loader) -> None:
+    """What a process does that does not lead: the same steps and measurements, and writes nothing."""
+    if (state := trainer.processes.share(lambda: None)) is not None:
+        trainer.load_state_dict(state)
+    with _signals(trainer) as received:
+        for record in trainer.records():
+            if record.checkpoint:
+                trainer.state_dict()
+    if trainer.step == trainer.total_steps:
+        trainer.measure(test)
+    elif trainer.stopping:
+        _pass_on(received)
 
 
 def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool) -> None:
@@ -65,9 +84,9 @@ def _show(bar: tqdm, record: Record) -> None:
 
 @contextmanager
 def _signals(trainer: Trainer) -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM ends training after the present step; a second one is not waited for."""
+    """The first of `SIGNALS` ends training after the present step; a second one is not waited for."""
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def stop(number: int, frame: Any) -> None:
         received.append(number)
@@ -84,6 +103,22 @@ def _signals(trainer: Trainer) -> Iterator[list[int]]:
         yield received
     finally:
         restore()
+
+
+def _pass_on(received: list[int]) -> None:
+    """Everything is saved: have the job queued again if its time is up, and end as the signal would have ended it.
+
+    Whoever had a handler for it before (submitit has, to queue a job again) gets it now.
+
+    Raises:
+        SystemExit: with the exit code that is usual for the signal; of another process's signal, SIGTERM's.
+    """
+    number = received[0] if received else signal.SIGTERM
+    if number != signal.SIGINT and callable(signal.getsignal(number)):
+        os.kill(os.getpid(), number)
+    elif slurm.time_is_up(number):
+        slurm.requeue()
+    raise SystemExit(128 + number)
 
 
 def _finish(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any]) -> None:

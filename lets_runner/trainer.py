@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lets_runner.processes import Processes
 from lets_runner.tasks.task import Output, Task
 
+ALONE = Processes()
 BREATH = 0.5  # seconds of training between two records, at least
 
 
@@ -48,13 +50,16 @@ class Trainer:
 
     Args:
         optimizer: a radius rule: `step(train, val)`, `settle`, `last`, `gradient_evaluations`, its `sam` with
-            `per_sample` and `shard_size`, and what an optimizer has.
+            `per_sample`, and what an optimizer has.
         scheduler: stepped after every optimizer step.
         train, val: loaders. `val` feeds the radius rule its augmented batches and is measured as it is; None for none.
         test: a loader to measure after every epoch as well; None to leave it alone.
         autocast: makes the context in which every forward pass runs.
         checkpoint_every: steps between checkpoints within an epoch; None for epochs only.
         device: on which running sums live.
+        parts: into how many parts of equal size a training batch is cut; the optimizer gets a closure for each.
+        val_parts: the same for a validation batch.
+        processes: those that train together, each on loaders of its own share.
     """
 
     def __init__(
@@ -71,15 +76,20 @@ class Trainer:
         autocast: Callable[[], AbstractContextManager],
         checkpoint_every: int | None = None,
         device: torch.device,
+        parts: int = 1,
+        val_parts: int = 1,
+        processes: Processes = ALONE,
     ):
         self.model, self.optimizer, self.scheduler, self.task = model, optimizer, scheduler, task
+        self.parts, self.val_parts, self.processes = parts, val_parts, processes
         self.train, self.val, self.test = train, val, test
         self.epochs, self.autocast, self.checkpoint_every = epochs, autocast, checkpoint_every
         self.device = device
         self.step = 0
         self.val_batches = 0  # used so far: a rule may do without in most steps, and files are read ahead in sequence
         self.seconds = 0.0
-        self.stopping = False
+        self.stopping = False  # all processes have agreed to
+        self._asked_to_stop = False
         self._lr = float("nan")  # of the last step
         self._totals = self._zeros()  # loss · examples, right, examples of the present epoch
         self._rows: list[tuple[int, float, Tensor]] = []
@@ -89,8 +99,8 @@ class Trainer:
         return self.epochs * len(self.train)
 
     def stop(self) -> None:
-        """End after the present step, with a record that is worth a checkpoint."""
-        self.stopping = True
+        """End after the present step (several processes: after the next), with a record that is worth a checkpoint."""
+        self._asked_to_stop = True
 
     def records(self) -> Iterator[Record]:
         """Train from the present state to the end, or until `stop`; the state is consistent at every record."""
@@ -98,6 +108,7 @@ class Trainer:
         while self.step < self.total_steps and not self.stopping:
             try:
                 self._step()
+                self.stopping = self.processes.agree(self._asked_to_stop)
                 ends = self.step % len(self.train) == 0
                 due = ends or self.stopping or bool(self.checkpoint_every and self.step % self.checkpoint_every == 0)
                 if due:
@@ -116,64 +127,72 @@ class Trainer:
         """Mean loss and accuracy over every example of `loader`, in evaluation mode."""
         self.model.eval()
         totals = self._zeros()
-        with torch.inference_mode(), self.autocast():
+        with torch.no_grad(), self.autocast():
             for batch in loader.in_order():
                 totals += _totals(self.task.measure(self.model, batch))
         self.model.train()
-        return _means(totals)
+        return _means(self.processes.sum(totals))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on bit for bit, at any record."""
+        """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
+
+        To be called by all processes; it is the same in each, and any number of them can go on from it.
+        """
         cuda = self.device.type == "cuda"
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.processes.whole(self.processes.bare(self.model).state_dict()),
+            "optimizer": self.processes.whole(self.optimizer.state_dict()),
             "scheduler": self.scheduler.state_dict(),
             "step": self.step,
             "val_batches": self.val_batches,
             "seconds": self.seconds,
-            "totals": self._totals,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "totals": self.processes.sum(self._totals),
+            "random": self.processes.gather(torch.get_rng_state()),
+            "random_cuda": self.processes.gather(torch.cuda.get_rng_state(self.device)) if cuda else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.processes.restore(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.step, self.val_batches, self.seconds = state["step"], state["val_batches"], state["seconds"]
-        self._totals = state["totals"].to(self.device)
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        if self.processes.leads:
+            self._totals = state["totals"].to(self.device)
+        rank = self.processes.rank
+        if rank < len(state["random"]):  # a process that was not there before goes on with the random numbers it has
+            torch.set_rng_state(state["random"][rank])
+        if rank < len(state["random_cuda"]) and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"][rank], self.device)
 
     def _step(self) -> None:
         self.model.train()
         batch = self.train.batch(self.step)
         sam = self.optimizer.sam
-        shards = [batch] if sam.shard_size is None else self.task.split(batch, sam.shard_size)
-        seen: list[Output] = []  # the first passes over the shards come first
-        drawn: list[Any] = []  # the validation batch, once a rule has asked for it
+        parts = self.task.split(batch, self.parts)
+        seen: list[Output] = []  # the first passes over the parts come first
+        val_parts: list[Any] = []  # of the validation batch, once a rule has asked for it
 
-        def train(shard: Any) -> Tensor:
+        def train(part: Any) -> Tensor:
             with self.autocast():
-                output = self.task.loss(self.model, shard, per_sample=sam.per_sample)
+                output = self.task.loss(self.model, part, per_sample=sam.per_sample)
             seen.append(output)
             return output.loss
 
-        def val() -> Tensor:
+        def val(number: int) -> Tensor:
             assert self.val is not None
-            if not drawn:
-                drawn.append(self.val.batch(self.val_batches))
+            if not val_parts:
+                val_parts.extend(self.task.split(self.val.batch(self.val_batches), self.val_parts))
             with self.autocast():
-                return self.task.loss(self.model, drawn[0]).loss
+                return self.task.loss(self.model, val_parts[number]).loss
 
         self._lr = float(self.optimizer.param_groups[0]["lr"])
-        self.optimizer.step([partial(train, shard) for shard in shards], val)
+        self.optimizer.step(
+            [partial(train, part) for part in parts], [partial(val, number) for number in range(self.val_parts)]
+        )
         self.scheduler.step()
         self.step += 1
-        self.val_batches += len(drawn)
-        for output in seen[: len(shards)]:
+        self.val_batches += bool(val_parts)
+        for output in seen[: len(parts)]:
             self._totals += _totals(output)
         last = self.optimizer.last
         self._rows.append(
@@ -192,7 +211,7 @@ class Trainer:
         ]
 
     def _end_epoch(self, started: float) -> dict[str, float]:
-        train = _means(self._totals)
+        train = _means(self.processes.sum(self._totals))
         self._totals = self._zeros()
         nothing = {"loss": float("nan"), "accuracy": float("nan")}
         val = nothing if self.val is None else self.measure(self.val)

@@ -21,10 +21,12 @@ ALLOWED = {
     "tasks": set(),
     "report": set(),
     "config": set(),
-    "trainer": {"tasks"},
+    "processes": {"optim"},
+    "slurm": set(),
+    "trainer": {"processes", "tasks"},
     "run": {"trainer"},
-    "supervisor": {"report", "run", "trainer"},
-    "cli": {"config", "data", "optim", "run", "supervisor", "trainer"},
+    "supervisor": {"report", "run", "slurm", "trainer"},
+    "cli": {"config", "data", "optim", "processes", "run", "supervisor", "trainer"},
 }
 OUTSIDE = {
     "optim": {"torch"},
@@ -32,11 +34,12 @@ OUTSIDE = {
     "models": {"torch", "torchvision"},
     "data": {"torch", "torchvision", "numpy", "sklearn"},
     "report": {"matplotlib"},
+    "processes": {"torch"},
     "trainer": {"torch"},
     "run": {"torch"},
     "config": {"hydra", "omegaconf"},
     "supervisor": {"tqdm"},
-    "cli": {"torch", "hydra", "omegaconf"},
+    "cli": {"torch", "numpy", "hydra", "omegaconf"},
 }
 
 

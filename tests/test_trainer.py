@@ -83,7 +83,7 @@ def test_asking_twice_within_a_step_means_the_same_validation_batch():
     class Curious(LETS):
         def step(self, train, val):
             with torch.no_grad():
-                losses.append((val().item(), val().item()))
+                losses.append((val[0]().item(), val[0]().item()))
             return super().step(train, val)
 
     trainer = make(rule=Curious)

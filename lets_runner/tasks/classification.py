@@ -24,8 +24,8 @@ class Classification:
     def measure(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Output:
         return self._output(model, batch, 0.0, "mean")
 
-    def split(self, batch: tuple[Tensor, Tensor], size: int) -> list[tuple[Tensor, Tensor]]:
-        return list(zip(*(tensor.split(size) for tensor in batch), strict=True))
+    def split(self, batch: tuple[Tensor, Tensor], parts: int) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(*(tensor.chunk(parts) for tensor in batch), strict=True))
 
     def _output(self, model: nn.Module, batch: tuple[Tensor, Tensor], smoothing: float, reduction: str) -> Output:
         inputs, labels = batch

@@ -25,5 +25,5 @@ class Task(Protocol):
     def measure(self, model: nn.Module, batch: Any) -> Output:
         """As reported, without."""
 
-    def split(self, batch: Any, size: int) -> list[Any]:
-        """The batch in parts of `size` examples."""
+    def split(self, batch: Any, parts: int) -> list[Any]:
+        """The batch in so many parts of equal size."""

@@ -104,7 +104,9 @@ CASES = {
 } | {f"{v}-{r}-sgd": (v, r, "sgd") for v in ("sam", "asam") for r in ("exact", "clipped")}
 # What is left for weights in shards: no second derivative, no m-SAM, and the rules once each.
 SHARDED = [
-    n for n, (v, r, _) in CASES.items() if v != "m_sam" and (r in ("fixed", "lets") or (n[:4] == "sam-" and r != "exact"))
+    n
+    for n, (v, r, _) in CASES.items()
+    if v != "m_sam" and (r in ("fixed", "lets") or (n[:4] == "sam-" and r != "exact"))
 ]
 # Variants that keep a running average of the gradients, and m-SAM, which is local anyway.
 LOCAL = [n for n in CASES if not n.startswith(("vasso", "f_sam", "m_sam", "none"))]
