@@ -23,6 +23,8 @@ SMALL = {
     "pyramidnet110": ["model.depth=8", "model.alpha=9"],
     "pyramidnet272": ["model.depth=11", "model.alpha=9"],
     "resnet50": ["model.stem=imagenet", "batch_size=4"],
+    "timm": ["model.name=test_resnet"],
+    "torchvision": ["model.name=shufflenet_v2_x0_5"],
     "vit_s": ["model.depth=1", "model.width=12", "model.heads=3"],
     "wrn28_10": ["model.depth=10", "model.width=1"],
 }
@@ -34,6 +36,8 @@ PARAMETERS = {
     "pyramidnet272": 26_049_562,
     "resnet18": 11_173_962,
     "resnet50": 23_520_842,
+    "timm": 13_966_666,
+    "torchvision": 21_289_802,
     "vit_s": 21_342_346,
     "wrn28_10": 36_479_194,
 }

@@ -31,7 +31,7 @@ ALLOWED = {
 OUTSIDE = {
     "optim": {"torch"},
     "tasks": {"torch"},
-    "models": {"torch", "torchvision"},
+    "models": {"torch", "torchvision", "timm"},
     "data": {"torch", "torchvision", "numpy", "sklearn"},
     "report": {"matplotlib"},
     "processes": {"torch"},
@@ -68,7 +68,7 @@ def test_imports_follow_the_plan(path):
 
 @pytest.mark.parametrize("name", ["lets_runner", "lets_runner.optim"])
 def test_the_library_loads_torch_alone(name):
-    unwanted = ["hydra", "omegaconf", "torchvision", "matplotlib", "sklearn", "tqdm"]
+    unwanted = ["hydra", "omegaconf", "torchvision", "timm", "matplotlib", "sklearn", "tqdm"]
     code = f"import sys, {name}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     # torch may load tqdm by itself; that is none of ours

@@ -1,5 +1,6 @@
 """Architectures, each built from the shape of an example and the number of classes."""
 
+from lets_runner.models.catalogue import timm_model, torchvision_model
 from lets_runner.models.convnet import ConvNet
 from lets_runner.models.mlp import MLP
 from lets_runner.models.pyramidnet import PyramidNet
@@ -14,5 +15,7 @@ __all__ = [
     "WideResNet",
     "resnet18",
     "resnet50",
+    "timm_model",
+    "torchvision_model",
     "vit",
 ]

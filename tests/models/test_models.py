@@ -12,6 +12,8 @@ from lets_runner.models import (
     WideResNet,
     resnet18,
     resnet50,
+    timm_model,
+    torchvision_model,
     vit,
 )
 
@@ -26,6 +28,8 @@ SMALL = {
     "pyramidnet": partial(PyramidNet, depth=8, alpha=9),
     "pyramidnet_bottleneck": partial(PyramidNet, depth=11, alpha=9, bottleneck=True),
     "vit": partial(vit, depth=2, width=12, heads=3),
+    "torchvision": partial(torchvision_model, name="shufflenet_v2_x0_5"),
+    "timm": partial(timm_model, name="test_vit"),
 }
 
 
