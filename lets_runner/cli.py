@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,11 @@ from torch import nn
 
 from lets_runner import config
 from lets_runner.config import Precision, UserError
-from lets_runner.data import DeviceLoader, Examples, ImageData
+from lets_runner.data import Data
 from lets_runner.optim import FixedRadius, RadiusRule
 from lets_runner.run import Run, environment, read_summary
 from lets_runner.supervisor import result, supervise
-from lets_runner.trainer import Trainer
+from lets_runner.trainer import Loader, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
 HERE = Path(__file__).resolve().parent
@@ -113,7 +113,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         "device": _device_name(device),
         **environment(),
     }
-    with run:
+    with run, closing(parts.data):
         supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
 
 
@@ -124,15 +124,16 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
 class Parts:
     """What `_build` makes of a configuration."""
 
+    data: Data
     trainer: Trainer
-    test: DeviceLoader
+    test: Loader
 
 
 def _build(cfg: DictConfig, device: torch.device) -> Parts:
     """Everything a run needs. All settings are tried out before any data is read."""
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
-    data: ImageData = _make(cfg, "data")
+    data: Data = _make(cfg, "data")
     task = _make(cfg, "task")
     torch.manual_seed(cfg.seed)
     model: nn.Module = _make(cfg, "model", data.shape, data.classes).to(device)
@@ -164,7 +165,7 @@ def _build(cfg: DictConfig, device: torch.device) -> Parts:
         checkpoint_every=cfg.checkpoint.every_steps,
         device=device,
     )
-    return Parts(trainer, test)
+    return Parts(data, trainer, test)
 
 
 def _make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
@@ -185,7 +186,7 @@ def _optimizer(cfg: DictConfig, model: nn.Module, *, bf16: bool) -> RadiusRule:
     return _make(cfg, "radius", sam)
 
 
-def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: ImageData) -> RadiusRule:
+def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> RadiusRule:
     if not isinstance(optimizer, FixedRadius) and not optimizer.sam.uses_radius:
         raise UserError("sam=none never perturbs, so there is no radius to choose: take radius=fixed, or another sam")
     if optimizer.sam.shard_size is not None and cfg.batch_size % optimizer.sam.shard_size:
@@ -200,25 +201,23 @@ def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: ImageData) -> Ra
     return optimizer
 
 
-def _loaders(
-    cfg: DictConfig, data: ImageData, device: torch.device
-) -> tuple[DeviceLoader, DeviceLoader | None, DeviceLoader]:
-    """Training, validation (None if the split is empty) and test examples, on the device."""
+def _loaders(cfg: DictConfig, data: Data, device: torch.device) -> tuple[Loader, Loader | None, Loader]:
+    """Training, validation (None if the split is empty) and test examples, as batches on the device."""
     try:
         splits = data.splits()
     except (OSError, ValueError) as error:
         raise config.user_error("data", error) from error
-
-    def loader(examples: Examples, batch_size: int, stream: int, **settings: Any) -> DeviceLoader:
-        form = {"mean": data.mean, "std": data.std, "channels_last": cfg.channels_last}
-        return DeviceLoader(examples, batch_size=batch_size, seed=(cfg.seed, stream), device=device, **form, **settings)
-
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
-    train = loader(splits.train, cfg.batch_size, 0, augmentation=data.augmentation)
+
+    def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
+        form = {"device": device, "channels_last": cfg.channels_last}
+        return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)
+
+    train = loader(splits.train, cfg.batch_size, 0, augmented=True)
     val_size = min(cfg.val_batch_size or cfg.batch_size, len(splits.val))
-    val = loader(splits.val, val_size, 1, augmentation=data.augmentation) if len(splits.val) else None
-    return train, val, loader(splits.test, 1, 2)
+    val = loader(splits.val, val_size, 1, augmented=True) if val_size else None
+    return train, val, loader(splits.test, 1, 2, augmented=False)
 
 
 def _device(name: str) -> torch.device:
