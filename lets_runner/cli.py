@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,12 @@ from torch import nn
 
 from lets_runner import config
 from lets_runner.config import Precision, UserError
-from lets_runner.data import DeviceLoader, Examples, ImageData, Splits
+from lets_runner.data import Data, Share, Splits
 from lets_runner.optim import FixedRadius, RadiusRule
 from lets_runner.processes import Group, Processes, launched, local_rank, part, rank
 from lets_runner.run import Run, environment, read_summary
 from lets_runner.supervisor import follow, result, supervise
-from lets_runner.trainer import ALONE, Trainer
+from lets_runner.trainer import ALONE, Loader, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
 HERE = Path(__file__).resolve().parent
@@ -112,7 +112,8 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)
     processes.only(lambda: _open(run))
     if not processes.leads:
-        follow(parts.trainer, parts.test)
+        with closing(parts.data):
+            follow(parts.trainer, parts.test)
         return
     facts = {
         **named,
@@ -122,7 +123,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         "processes": processes.size,
         **environment(),
     }
-    with run:
+    with run, closing(parts.data):
         supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
 
 
@@ -140,15 +141,16 @@ def _open(run: Run) -> None:
 class Parts:
     """What `_build` makes of a configuration."""
 
+    data: Data
     trainer: Trainer
-    test: DeviceLoader
+    test: Loader
 
 
 def _build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
     """Everything a run needs. All settings are tried out before any data is read."""
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
-    data: ImageData = _make(cfg, "data")
+    data: Data = _make(cfg, "data")
     task = _make(cfg, "task")
     torch.manual_seed(cfg.seed)
     model: nn.Module = _make(cfg, "model", data.shape, data.classes).to(device)
@@ -191,7 +193,7 @@ def _build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) 
         val_parts=cfg.accumulate,
         processes=processes,
     )
-    return Parts(trainer, test)
+    return Parts(data, trainer, test)
 
 
 def _make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
@@ -222,7 +224,7 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     return _make(cfg, "radius", sam)
 
 
-def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: ImageData) -> None:
+def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:
     if not isinstance(optimizer, FixedRadius) and not optimizer.sam.uses_radius:
         raise UserError("sam=none never perturbs, so there is no radius to choose: take radius=fixed, or another sam")
     if optimizer.sam.shard_size is not None and cfg.accumulate > 1:
@@ -247,25 +249,27 @@ def _check_batches(cfg: DictConfig, optimizer: RadiusRule, processes: Processes)
 
 
 def _loaders(
-    cfg: DictConfig, data: ImageData, device: torch.device, processes: Processes, *, channels_last: bool
-) -> tuple[DeviceLoader, DeviceLoader | None, DeviceLoader]:
-    """Training, validation (None if the split is empty) and test examples, on the device."""
+    cfg: DictConfig, data: Data, device: torch.device, processes: Processes, *, channels_last: bool
+) -> tuple[Loader, Loader | None, Loader]:
+    """Training, validation (None if the split is empty) and test examples, as batches on the device."""
     splits = processes.first(lambda: _splits(data))
-
-    def loader(examples: Examples, batch_size: int, stream: int, **settings: Any) -> DeviceLoader:
-        form: Any = {"mean": data.mean, "std": data.std, "channels_last": channels_last}
-        return DeviceLoader(examples, batch_size=batch_size, seed=(cfg.seed, stream), device=device, **form, **settings)
-
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
-    train = loader(splits.train, cfg.batch_size, 0, augmentation=data.augmentation)
+
+    share = Share(processes.rank, processes.size)
+
+    def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
+        form: Any = {"device": device, "channels_last": channels_last, "share": share}
+        return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)
+
+    train = loader(splits.train, cfg.batch_size, 0, augmented=True)
     val_size = min(cfg.val_batch_size or cfg.batch_size, len(splits.val))
     val_size -= val_size % (processes.size * cfg.accumulate)  # all parts of equal size
-    val = loader(splits.val, val_size, 1, augmentation=data.augmentation) if val_size else None
-    return train, val, loader(splits.test, 1, 2)
+    val = loader(splits.val, val_size, 1, augmented=True) if val_size else None
+    return train, val, loader(splits.test, processes.size, 2, augmented=False)
 
 
-def _splits(data: ImageData) -> Splits:
+def _splits(data: Data) -> Splits:
     try:
         return data.splits()
     except (OSError, ValueError) as error:

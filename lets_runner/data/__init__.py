@@ -1,9 +1,23 @@
-"""Data sets and the loader that keeps them on the training device."""
+"""Data sets and the loaders that make batches of them on the training device."""
 
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.cifar import CIFAR10, CIFAR100
 from lets_runner.data.digits import Digits
+from lets_runner.data.images import ImageData
 from lets_runner.data.loader import DeviceLoader
-from lets_runner.data.splits import Examples, ImageData, Splits
+from lets_runner.data.splits import Data, Examples, LabelledData, Splits
+from lets_runner.data.stream import Share
 
-__all__ = ["CIFAR10", "CIFAR100", "Augmentation", "DeviceLoader", "Digits", "Examples", "ImageData", "Splits"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "Augmentation",
+    "Data",
+    "DeviceLoader",
+    "Digits",
+    "Examples",
+    "ImageData",
+    "LabelledData",
+    "Share",
+    "Splits",
+]

@@ -1,10 +1,15 @@
-"""Random crop, horizontal flip and cutout of a whole batch at once, on the device that holds the images."""
+"""Random crop, horizontal flip and cutout of a whole batch at once, on the device that holds the images.
+
+Where several processes share a batch, each draws for all of it and takes its rows: so the batch is the same as on one.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
+
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -24,32 +29,36 @@ class Augmentation:
         """The images with the black margin that `pick` crops from; to be made once."""
         return functional.pad(images, (self.crop,) * 4) if self.crop else images
 
-    def pick(self, padded: Tensor, index: Tensor, generator: Generator) -> Tensor:
-        """The images at `index`, shifted and mirrored, in one gather: (B, C, H, W) of the same type."""
+    def pick(self, padded: Tensor, index: Tensor, generator: Generator, *, rows: slice = EVERY) -> Tensor:
+        """The images at `rows` of `index`, shifted and mirrored, in one gather: (B, C, H, W) of the same type."""
         if not (self.crop or self.flip):
-            return padded[index]
+            return padded[index[rows]]
         count, device = len(index), index.device
         channels, height, width = padded.shape[1], padded.shape[2] - 2 * self.crop, padded.shape[3] - 2 * self.crop
-        offset = torch.randint(0, 2 * self.crop + 1, (2, count, 1), generator=generator, device=device)
-        rows = torch.arange(height, device=device) + offset[0]
-        columns = torch.arange(width, device=device).expand(count, -1)
+        index = index[rows]
+        offset = torch.randint(0, 2 * self.crop + 1, (2, count, 1), generator=generator, device=device)[:, rows]
+        lines = torch.arange(height, device=device) + offset[0]
+        columns = torch.arange(width, device=device).expand(len(index), -1)
         if self.flip:
-            mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
+            mirrored = torch.rand((count, 1), generator=generator, device=device)[rows] < 0.5
             columns = torch.where(mirrored, width - 1 - columns, columns)
         columns = columns + offset[1]
         channel = torch.arange(channels, device=device)
         return padded[
-            index[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+            index[:, None, None, None], channel[:, None, None], lines[:, None, :, None], columns[:, None, None, :]
         ]
 
-    def blank(self, images: Tensor, generator: Generator) -> Tensor:
-        """Cut a square out of every normalised image; its centre lies anywhere, so the square may stick out."""
+    def blank(self, images: Tensor, generator: Generator, *, count: int | None = None, rows: slice = EVERY) -> Tensor:
+        """Cut a square out of every normalised image; its centre lies anywhere, so the square may stick out.
+
+        The images are `rows` of a batch of `count`, or a whole batch.
+        """
         if not self.cutout:
             return images
-        count, _, height, width = images.shape
+        count, (height, width) = count or len(images), images.shape[2:]
         inside = []
         for size in (height, width):
-            centre = torch.randint(0, size, (count, 1), generator=generator, device=images.device)
+            centre = torch.randint(0, size, (count, 1), generator=generator, device=images.device)[rows]
             distance = torch.arange(size, device=images.device) - centre + self.cutout // 2
             inside.append((distance >= 0) & (distance < self.cutout))
         hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lets_runner.data.splits import Examples, ImageData
+from lets_runner.data.images import ImageData
+from lets_runner.data.splits import Examples
 
 PIXELS = 3 * 32 * 32
 PATIENCE = 30  # seconds without an answer before a download gives up

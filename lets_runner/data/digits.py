@@ -5,7 +5,8 @@ Alpaydin & Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine Lear
 
 import torch
 
-from lets_runner.data.splits import Examples, ImageData, stratified
+from lets_runner.data.images import ImageData
+from lets_runner.data.splits import Examples, stratified
 
 TEST_FRACTION = 0.3
 BRIGHTEST = 16

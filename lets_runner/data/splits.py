@@ -1,13 +1,15 @@
-"""What every data set hands over: training, validation and test examples, and how to split and spoil them."""
+"""What every data set hands over: training, validation and test examples, and loaders that make batches of them."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lets_runner.data.augment import Augmentation
+from lets_runner.data.noise import confused_labels, noisy_labels
+from lets_runner.data.stream import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -26,35 +28,74 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set. Only `test` is free of label noise, always."""
+    """The three parts of a data set, in whatever form it keeps them. Only `test` is free of label noise, always."""
 
-    train: Examples
-    val: Examples
-    test: Examples
+    train: Any
+    val: Any
+    test: Any
 
 
-class ImageData(ABC):
-    """A labelled image data set: a subclass says what it looks like and how to read it.
+class Data(ABC):
+    """A data set as the runner sees it: what a model must fit, the parts, and how batches are made of a part."""
+
+    classes: int
+    shape: tuple[int, int, int]  # channels, height, width
+    val_fraction: float  # of the training set that is held out; 0 for no validation set
+
+    @abstractmethod
+    def splits(self) -> Splits:
+        """The same three parts every time. Whatever can be wrong with the files at large is found here.
+
+        Raises:
+            OSError, ValueError: no data, or not what they should be; one line that says how to mend it.
+        """
+
+    @abstractmethod
+    def loader(
+        self,
+        examples: Any,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...],
+        device: torch.device,
+        augmented: bool,
+        channels_last: bool = False,
+        share: Share = WHOLE,
+    ) -> Any:
+        """Batches of one part: `len` of them in an epoch, `batch(number)` of an endless stream, and `in_order()`.
+
+        Args:
+            batch_size: of `batch`, over all processes.
+            seed: of everything random; `batch` is a function of it and of `number` alone.
+            device: where the batches end up.
+            augmented: whether `batch` augments; `in_order` never does.
+            channels_last: memory format of the images.
+            share: which rows of every batch, and which examples in order, are this process's. The processes' rows
+                together are the batch of one process, bit for bit; in order, all have as many batches.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """End what the loaders have started. They are of no use afterwards."""
+
+
+class LabelledData(Data):
+    """A data set with a training and a test set, and one class to an example: a subclass says how to read them.
 
     Args:
         val_fraction: share of every class of the training set that becomes the validation set, in [0, 1).
-        split_seed: which images those are; independent of the seed of a run.
-        label_noise: share of training labels replaced by another class drawn uniformly (symmetric noise), in [0, 1].
+        split_seed: which examples those are; independent of the seed of a run.
+        label_noise: share of wrong training labels, in [0, 1]; of every class that has any, if `noise` is asymmetric.
         val_label_noise: the same for validation labels; None for as much as in training. A validation set cleaner than
             the training set makes its loss incomparable, and a learned radius goes the wrong way.
+        noise: "symmetric" replaces a label by any other class, all alike likely; "asymmetric" by the one that it is
+            easily taken for (Patrini et al. 2017, arXiv 1609.03683), which the data set must know.
         noise_seed: which labels those are.
-        crop: shift images by up to this many pixels, padding with black (random crop).
-        flip: mirror every second image.
-        cutout: side in pixels of the square that is blanked out (DeVries & Taylor 2017, arXiv 1708.04552).
 
     Raises:
         ValueError: a setting out of its range.
     """
 
-    classes: int
-    shape: tuple[int, int, int]  # channels, height, width
-    mean: tuple[float, ...]  # of every channel, in units of the brightest pixel
-    std: tuple[float, ...]
+    confusions: dict[int, int] | None = None  # classes, and what each is easily taken for
 
     def __init__(
         self,
@@ -63,24 +104,28 @@ class ImageData(ABC):
         split_seed: int = 0,
         label_noise: float = 0.0,
         val_label_noise: float | None = None,
+        noise: str = "symmetric",
         noise_seed: int = 0,
-        crop: int = 0,
-        flip: bool = False,
-        cutout: int = 0,
     ):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction}: must lie in [0, 1)")
         for name, share in {"label_noise": label_noise, "val_label_noise": val_label_noise}.items():
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{name}={share}: must lie in [0, 1]")
+        if noise not in ("symmetric", "asymmetric"):
+            raise ValueError(f"noise={noise}: must be symmetric or asymmetric")
+        if noise == "asymmetric" and self.confusions is None:
+            raise ValueError(
+                f"noise=asymmetric: {type(self).__name__} does not say which classes are taken for which; "
+                "take noise=symmetric"
+            )
         self.val_fraction, self.split_seed = val_fraction, split_seed
-        self.label_noise, self.noise_seed = label_noise, noise_seed
+        self.label_noise, self.noise, self.noise_seed = label_noise, noise, noise_seed
         self.val_label_noise = label_noise if val_label_noise is None else val_label_noise
-        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout)
 
     @abstractmethod
-    def read(self) -> tuple[Examples, Examples]:
-        """Training and test examples as they are published."""
+    def read(self) -> tuple[Any, Any]:
+        """Training and test examples as they are published: dataclasses with `labels`, int64 of shape (N,)."""
 
     def splits(self) -> Splits:
         """Read, split and spoil; the same three parts every time."""
@@ -92,9 +137,12 @@ class ImageData(ABC):
             test=test,
         )
 
-    def _spoiled(self, examples: Examples, share: float, *, part: int) -> Examples:
-        labels = noisy_labels(examples.labels, share, classes=self.classes, seed=(self.noise_seed, part))
-        return replace(examples, labels=labels)
+    def _spoiled(self, examples: Any, share: float, *, part: int) -> Any:
+        seed = (self.noise_seed, part)
+        if self.noise == "symmetric":
+            return replace(examples, labels=noisy_labels(examples.labels, share, classes=self.classes, seed=seed))
+        assert self.confusions is not None
+        return replace(examples, labels=confused_labels(examples.labels, share, self.confusions, seed=seed))
 
 
 def stratified(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -105,13 +153,3 @@ def stratified(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, T
         members = rng.permutation(np.flatnonzero(labels.numpy() == label))
         held[members[: round(fraction * len(members))]] = True
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
-
-
-def noisy_labels(labels: Tensor, share: float, *, classes: int, seed: int | tuple[int, ...]) -> Tensor:
-    """Labels of which exactly `share`, rounded to whole examples, are wrong: each another class, all alike likely."""
-    rng = np.random.default_rng(seed)
-    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))])
-    shift = torch.from_numpy(rng.integers(1, classes, size=len(wrong)))
-    result = labels.clone()
-    result[wrong] = (labels[wrong] + shift) % classes
-    return result

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Generator
 
-from lets_runner.data import Augmentation, DeviceLoader, Examples
+from lets_runner.data import Augmentation, DeviceLoader, Examples, Share
 
 CPU = torch.device("cpu")
 
@@ -102,6 +102,23 @@ def test_cutout_blanks_a_square_that_may_stick_out():
     assert (4, 4) in sizes
     assert min(sizes) == (2, 2)
     assert max(sizes) == (4, 4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_rows_of_all_processes_are_the_batch_of_one(size):
+    settings = {"count": 23, "batch_size": 8, "augmentation": Augmentation(crop=2, flip=True, cutout=3)}
+    whole, ranks = loader(**settings), [loader(share=Share(rank, size), **settings) for rank in range(size)]
+    assert [len(rank) for rank in ranks] == [len(whole)] * size
+    for number in (0, 5):
+        shares = [rank.batch(number) for rank in ranks]
+        assert [len(labels) for _, labels in shares] == [8 // size] * size
+        for joined, part in zip(map(torch.cat, zip(*shares, strict=True)), whole.batch(number), strict=True):
+            assert torch.equal(joined, part)
+    pieces = [list(rank.in_order(4)) for rank in ranks]
+    assert torch.cat([labels for rank in pieces for _, labels in rank]).tolist() == list(range(23))
+    everything = torch.cat([images for rank in pieces for images, _ in rank])
+    torch.testing.assert_close(everything, normalised(examples(23).images))
+    assert len({len(rank) for rank in pieces}) == 1
 
 
 @pytest.mark.parametrize("batch_size", [0, 21])

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lets_runner.data import Digits, Examples, ImageData
-from lets_runner.data.splits import noisy_labels, stratified
+from lets_runner.data.noise import noisy_labels
+from lets_runner.data.splits import stratified
 
 
 class Toy(ImageData):

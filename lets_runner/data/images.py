@@ -1,0 +1,54 @@
+"""Image data sets small enough to live on the training device."""
+
+from typing import Any
+
+import torch
+
+from lets_runner.data.augment import Augmentation
+from lets_runner.data.loader import PLAIN, DeviceLoader
+from lets_runner.data.splits import Examples, LabelledData
+from lets_runner.data.stream import WHOLE, Share
+
+
+class ImageData(LabelledData):
+    """A labelled image data set on the device: a subclass says what it looks like, and reads `Examples`.
+
+    Args:
+        crop: shift images by up to this many pixels, padding with black (random crop).
+        flip: mirror every second image.
+        cutout: side in pixels of the square that is blanked out (DeVries & Taylor 2017, arXiv 1708.04552).
+        settings: see `LabelledData`.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    mean: tuple[float, ...]  # of every channel, in units of the brightest pixel
+    std: tuple[float, ...]
+
+    def __init__(self, *, crop: int = 0, flip: bool = False, cutout: int = 0, **settings: Any):
+        super().__init__(**settings)
+        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout)
+
+    def loader(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...],
+        device: torch.device,
+        augmented: bool,
+        channels_last: bool = False,
+        share: Share = WHOLE,
+    ) -> DeviceLoader:
+        return DeviceLoader(
+            examples,
+            batch_size=batch_size,
+            mean=self.mean,
+            std=self.std,
+            seed=seed,
+            device=device,
+            augmentation=self.augmentation if augmented else PLAIN,
+            channels_last=channels_last,
+            share=share,
+        )
