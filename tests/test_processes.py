@@ -15,7 +15,7 @@ from conftest import train
 from lets_runner import slurm
 from lets_runner.report.curves import read_columns
 
-SETTINGS = ("model=mlp", "epochs=3", "progress=false", "data.label_noise=0.2", "batch_size=32")
+SETTINGS = ("model=mlp", "epochs=4", "progress=false", "data.label_noise=0.2", "batch_size=48")
 
 
 def launch(folder, *arguments, processes=2, **settings):
@@ -89,12 +89,13 @@ def test_a_signal_stops_all_and_any_number_goes_on(tmp_path, alone, strategy, th
     process.communicate(timeout=100)
     summary = json.loads((directory_of(tmp_path) / "summary.json").read_text())
     state = torch.load(directory_of(tmp_path) / "checkpoints" / "last.pt", weights_only=True)
-    if summary["status"] == "interrupted":
-        assert state["step"] == summary["step"]
+    assert summary["status"] == "interrupted"
+    assert state["step"] == summary["step"]
     if then == 1:
         one_process(tmp_path, *SETTINGS, "checkpoint.every_steps=4")
     else:
         finish(launch(tmp_path, *SETTINGS, "checkpoint.every_steps=4", processes=then))
+    assert_same_run(directory_of(tmp_path), alone)
 
 
 def test_bad_input_is_said_once(tmp_path):
