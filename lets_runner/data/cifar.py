@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,29 @@ from lets_runner.data.splits import Examples
 
 PIXELS = 3 * 32 * 32
 PATIENCE = 30  # seconds without an answer before a download gives up
+# CIFAR-100's 20 superclasses, by their coarse label, as their five fine classes.
+SUPERCLASSES = (
+    (4, 30, 55, 72, 95),  # aquatic mammals
+    (1, 32, 67, 73, 91),  # fish
+    (54, 62, 70, 82, 92),  # flowers
+    (9, 10, 16, 28, 61),  # food containers
+    (0, 51, 53, 57, 83),  # fruit and vegetables
+    (22, 39, 40, 86, 87),  # household electrical devices
+    (5, 20, 25, 84, 94),  # household furniture
+    (6, 7, 14, 18, 24),  # insects
+    (3, 42, 43, 88, 97),  # large carnivores
+    (12, 17, 37, 68, 76),  # large man-made outdoor things
+    (23, 33, 49, 60, 71),  # large natural outdoor scenes
+    (15, 19, 21, 31, 38),  # large omnivores and herbivores
+    (34, 63, 64, 66, 75),  # medium-sized mammals
+    (26, 45, 77, 79, 99),  # invertebrates other than insects
+    (2, 11, 35, 46, 98),  # people
+    (27, 29, 44, 78, 93),  # reptiles
+    (36, 50, 65, 74, 80),  # small mammals
+    (47, 52, 56, 59, 96),  # trees
+    (8, 13, 48, 58, 90),  # vehicles 1
+    (41, 69, 81, 85, 89),  # vehicles 2
+)
 
 
 class CIFAR(ImageData):
@@ -130,6 +153,13 @@ class CIFAR10(CIFAR):
     classes = 10
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
+    confusions: ClassVar = {
+        9: 1,
+        2: 0,
+        4: 7,
+        3: 5,
+        5: 3,
+    }  # truck to car, bird to plane, deer to horse, cat to dog to cat
     label_bytes = 1
     folder = "cifar-10-batches-bin"
     train_files = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -146,6 +176,8 @@ class CIFAR100(CIFAR):
     classes = 100
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
+    # Each to the next of its superclass, the last to the first.
+    confusions: ClassVar = {a: b for group in SUPERCLASSES for a, b in zip(group, group[1:] + group[:1], strict=True)}
     label_bytes = 2
     folder = "cifar-100-binary"
     train_files = ("train.bin",)

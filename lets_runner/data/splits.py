@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class LabelledData(Data):
         ValueError: a setting out of its range.
     """
 
-    confusions: dict[int, int] | None = None  # classes, and what each is easily taken for
+    confusions: ClassVar[dict[int, int] | None] = None  # classes, and what each is easily taken for
 
     def __init__(
         self,

@@ -1,11 +1,9 @@
 """Splits and label noise."""
 
-import numpy as np
 import pytest
 import torch
 
 from lets_runner.data import Digits, Examples, ImageData
-from lets_runner.data.noise import noisy_labels
 from lets_runner.data.splits import stratified
 
 
@@ -34,18 +32,6 @@ def test_no_validation_is_possible():
     assert (len(splits.train), len(splits.val)) == (1000, 0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 1.0])
-def test_noise_makes_exactly_its_share_wrong_and_spreads_it(share):
-    labels = torch.arange(10_000) % 10
-    noisy = noisy_labels(labels, share, classes=10, seed=0)
-    wrong = noisy != labels
-    assert wrong.sum() == round(share * 10_000)
-    assert noisy.min() >= 0
-    assert noisy.max() < 10
-    shifts = ((noisy - labels) % 10)[wrong].bincount(minlength=10)[1:].numpy()
-    np.testing.assert_allclose(shifts, share * 10_000 / 9, rtol=0.25)
-
-
 def test_noise_spares_the_test_set_and_reaches_validation_unless_told_otherwise():
     clean, noisy = Toy().splits(), Toy(label_noise=0.4).splits()
     for part in ("train", "val"):
@@ -58,6 +44,19 @@ def test_noise_spares_the_test_set_and_reaches_validation_unless_told_otherwise(
     assert torch.equal(spared.train.labels, noisy.train.labels)
 
 
+def test_asymmetric_noise_reaches_both_parts_and_follows_the_map():
+    class Known(Toy):
+        confusions = {0: 1, 3: 4}  # noqa: RUF012
+
+    clean, noisy = Known().splits(), Known(label_noise=0.4, noise="asymmetric").splits()
+    for part in ("train", "val"):
+        before, after = getattr(clean, part).labels, getattr(noisy, part).labels
+        wrong = before != after
+        assert set(zip(before[wrong].tolist(), after[wrong].tolist(), strict=True)) == {(0, 1), (3, 4)}
+        assert wrong.sum() == 2 * round(0.4 * len(before) / 5)
+    assert torch.equal(clean.test.labels, noisy.test.labels)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -65,6 +64,8 @@ def test_noise_spares_the_test_set_and_reaches_validation_unless_told_otherwise(
         {"val_fraction": -0.1},
         {"label_noise": 1.1},
         {"val_label_noise": -1},
+        {"noise": "some"},
+        {"noise": "asymmetric"},  # the data set knows no confusions
         {"crop": -1},
         {"cutout": 1.5},
     ],
