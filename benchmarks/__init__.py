@@ -1,0 +1,1 @@
+"""What the optimizers and the runner cost. Each module is a program: `python -m benchmarks.step`, `.epoch`."""

@@ -1,0 +1,119 @@
+"""Ways to take a step, each on a model of its own: what `benchmarks.step` times side by side."""
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Contender:
+    """`turn` takes `steps` steps; a shorter turn would not show what one of several steps costs more."""
+
+    turn: Callable[[], Any]
+    steps: int = 1
+
+
+class Bench:
+    """A model, batches and an autocast, from which contenders are made.
+
+    Args:
+        model: copied for every contender.
+        train, val: one batch each, used again and again: a benchmark needs no other.
+        dtype: of autocast, None for none.
+    """
+
+    def __init__(self, model: nn.Module, train: Batch, val: Batch, dtype: torch.dtype | None):
+        self.model, self.train, self.val, self.dtype = model, train, val, dtype
+        self.device = train[0].device
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            scores = model(batch[0])
+        return cross_entropy(scores.float(), batch[1])
+
+    def base(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
+
+    def forward_backward(self) -> Contender:
+        model = copy.deepcopy(self.model)
+
+        def turn() -> None:
+            model.zero_grad()
+            self.loss(model, self.train).backward()
+
+        return Contender(turn)
+
+    def base_step(self) -> Contender:
+        model = copy.deepcopy(self.model)
+        optimizer = self.base(model)
+
+        def turn() -> None:
+            optimizer.zero_grad()
+            self.loss(model, self.train).backward()
+            optimizer.step()
+
+        return Contender(turn)
+
+    def ours(self, build: Callable[[torch.optim.Optimizer, nn.Module], Any], steps: int = 1) -> Contender:
+        model = copy.deepcopy(self.model)
+        optimizer = build(self.base(model), model)
+
+        def turn() -> None:
+            for _ in range(steps):
+                optimizer.step(lambda: self.loss(model, self.train), lambda: self.loss(model, self.val))
+
+        return Contender(turn, steps)
+
+    def lets(self, steps: int = 1, **settings: Any) -> Contender:
+        return self.ours(lambda base, model: LETS(SAM(base, model=model), **settings), steps)
+
+    def pytorch_optimizer_sam(self) -> Contender:
+        """As its documentation has it."""
+        import pytorch_optimizer
+
+        model = copy.deepcopy(self.model)
+        settings: Any = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "fused": True}
+        optimizer: Any = pytorch_optimizer.SAM(model.parameters(), torch.optim.SGD, rho=0.05, **settings)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = self.loss(model, self.train)
+            loss.backward()
+            return loss
+
+        def turn() -> None:
+            closure()
+            optimizer.step(closure)
+
+        return Contender(turn)
+
+    def all(self) -> dict[str, Callable[[], Contender]]:
+        """By name; peers only where they are installed."""
+        contenders: dict[str, Callable[[], Contender]] = {
+            "forward and backward": self.forward_backward,
+            "SGD": self.base_step,
+            "SAM": lambda: self.ours(lambda base, model: FixedRadius(SAM(base, model=model))),
+            "ASAM": lambda: self.ours(lambda base, model: FixedRadius(ASAM(base, model=model))),
+            "LETS": lambda: self.lets(),
+            "LETS, every=10": lambda: self.lets(10, every=10),
+            "LETS, diag": lambda: self.lets(curvature="diag"),
+            "LETS, exact": lambda: self.lets(curvature="exact"),
+            "LETS, same batch": lambda: self.lets(upper_batch="same"),
+            "LETS, the paper's preset": lambda: self.lets(
+                curvature="diag", upper_batch="same", gap_ema=0.0, bounds=(0.0, float("inf")), lr_invariant=False
+            ),
+            "gap matching": lambda: self.ours(lambda base, model: GapMatching(SAM(base, model=model))),
+        }
+        if importlib.util.find_spec("pytorch_optimizer"):
+            contenders["pytorch_optimizer's SAM"] = self.pytorch_optimizer_sam
+        return contenders
