@@ -78,6 +78,8 @@ class LETS(RadiusRule):
         _check_choice("upper_batch", upper_batch, "same", "next")
         _check_choice("objective", objective, "gap", "val")
         _check_choice("rho_optimizer", rho_optimizer, "adam", "sgd")
+        if curvature == "exact" and not sam.whole_weights:
+            raise ValueError("curvature=exact: FSDP2 does not differentiate twice; take secant, or ddp")
         if not 0 <= gap_ema < 1:
             raise ValueError(f"gap_ema={gap_ema}: must lie in [0, 1)")
         if not rho_eps > 0:

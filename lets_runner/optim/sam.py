@@ -212,7 +212,7 @@ class SAM(OptimizerWrapper):
                 f"perturbation_sync=local: what {type(self).__name__} keeps from step to step must be the same in "
                 "every process; take global"
             )
-        if not self._ranks.whole_weights:
+        if not self.whole_weights:
             raise ValueError("perturbation_sync=local: every process needs the whole weights for that; take ddp")
         return EachShard(self._ranks, split=self.splits_batch)
 
@@ -365,6 +365,11 @@ class SAM(OptimizerWrapper):
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
+
+    @property
+    def whole_weights(self) -> bool:
+        """Whether this process has the whole weights, or a shard of them."""
+        return self._ranks.whole_weights
 
     # The radius.
 

@@ -181,6 +181,7 @@ def main(out):
             "sam", "fixed", "sgd", wrap=lambda m: nn.parallel.DistributedDataParallel(m, gradient_as_bucket_view=True)
         ),
         "vasso": lambda: Case("vasso", "fixed", "sgd", wrap=ddp, perturbation_sync="local"),
+        "exact": lambda: Case("sam", "exact", "sgd", wrap=fsdp),
         "fsdp": lambda: Case("sam", "fixed", "sgd", wrap=fsdp, perturbation_sync="local"),
     }.items():
         try:

@@ -141,4 +141,5 @@ def test_what_cannot_be_right_is_refused(results):
     refused = results[0]["refused"]
     assert "gradient_as_bucket_view=True" in refused["view"]
     assert "perturbation_sync=local: what VaSSO keeps" in refused["vasso"]
+    assert "curvature=exact: FSDP2 does not" in refused["exact"]
     assert "perturbation_sync=local: every process needs the whole weights" in refused["fsdp"]
