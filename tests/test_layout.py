@@ -30,7 +30,7 @@ OUTSIDE = {
     "optim": {"torch"},
     "tasks": {"torch"},
     "models": {"torch", "torchvision"},
-    "data": {"torch", "torchvision", "numpy", "sklearn"},
+    "data": {"torch", "torchvision", "PIL", "numpy", "sklearn"},
     "report": {"matplotlib"},
     "trainer": {"torch"},
     "run": {"torch"},
