@@ -26,7 +26,7 @@ from torch import nn
 
 from lets_runner import config
 from lets_runner.config import Precision, UserError
-from lets_runner.data import Data, Share, Splits
+from lets_runner.data import BrokenImage, Data, Share, Splits
 from lets_runner.optim import FixedRadius, RadiusRule
 from lets_runner.processes import Group, Processes, launched, local_rank, part, rank
 from lets_runner.run import Run, environment, read_summary
@@ -98,7 +98,8 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     """Train one configuration to its end, or on from where it stopped; `named` goes into the summary.
 
     Raises:
-        UserError: before anything is written, if the configuration cannot be run.
+        UserError: before anything is written, if the configuration cannot be run; later, at an image that cannot be
+            read: the last checkpoint is intact.
         NonFiniteError: training diverged; the last checkpoint is intact.
     """
     config.check(cfg)
@@ -124,7 +125,10 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         **environment(),
     }
     with run, closing(parts.data):
-        supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+        try:
+            supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+        except BrokenImage as error:
+            raise UserError(str(error)) from error
 
 
 def _open(run: Run) -> None:

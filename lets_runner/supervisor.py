@@ -28,7 +28,7 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
         progress: show a bar on standard error.
 
     Raises:
-        NonFiniteError: training diverged; the last checkpoint is intact.
+        NonFiniteError, OSError: training diverged, or data could not be read; the last checkpoint is intact.
         SystemExit: a signal ended training early, with the exit code that is usual for it.
     """
     if (state := trainer.processes.share(run.load)) is not None:
@@ -36,11 +36,11 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
     with _signals(trainer) as received:
         try:
             _record(run, trainer, facts, progress=progress)
+            _finish(run, trainer, test, facts)
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             run.summarise(status=status, error=str(error) or type(error).__name__, **facts, **_progress(run, trainer))
             raise
-        _finish(run, trainer, test, facts)
     if trainer.stopping:
         _pass_on(received)
 

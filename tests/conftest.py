@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,6 +68,20 @@ def write_cifar100(root, records=200, seed=0):
         pixels = rng.integers(0, 256, (records, 3072), dtype=np.uint8)
         (folder / name).write_bytes(np.concatenate([fine // 5, fine, pixels], 1).tobytes())
     return folder
+
+
+def write_imagenet(root, classes=3, train=8, val=4, seed=0):
+    """Small JPEGs of odd sizes, a colour a class, in ImageNet's layout; returns the folder."""
+    rng = np.random.default_rng(seed)
+    for part, images in {"train": train, "val": val}.items():
+        for label in range(classes):
+            folder = root / part / f"n{label:02}"
+            folder.mkdir(parents=True)
+            for number in range(images):
+                height, width = rng.integers(20, 60, 2)
+                pixels = rng.integers(0, 128, (height, width, 3)) + 127 * (np.arange(3) == label % 3)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{part}_{number}.JPEG")
+    return root
 
 
 def compose(*overrides):

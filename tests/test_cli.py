@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
-from conftest import write_cifar10, write_cifar100
+from conftest import write_cifar10, write_cifar100, write_imagenet
 
 from lets_runner import cli
 from lets_runner.report.curves import read_columns
@@ -31,6 +32,10 @@ REFUSED = [
     (["data.val_fraction=1.5"], "data.val_fraction=1.5: must lie in [0, 1)"),
     (["data.label_noise=2"], "data.label_noise=2: must lie in [0, 1]"),
     (["data=cifar10", "data.root=/nonexistent", "data.download=false"], "/nonexistent: put cifar-10-batches-bin from"),
+    (["data.noise=asymmetric"], "data.noise=asymmetric: Digits does not say"),
+    (["data=imagenet", "data.size=8", "data.root=/nonexistent"], "data: no train/<class>/*.JPEG in /nonexistent: put"),
+    (["data=imagenet", "data.workers=many"], "data.workers=many: must be auto, or a whole number of at least 0"),
+    (["data=imagenet", "data.broken=mend"], "data.broken=mend: must be stop or skip"),
     (["batch_size=0"], "batch_size=0: must be at least 1"),
     (["batch_size=5000"], "only 1132 training examples"),
     (["val_batch_size=0"], "val_batch_size=0: must be at least 1"),
@@ -152,6 +157,34 @@ def test_cifar_files_train(tmp_path, monkeypatch, capfd, data, write):
     assert "leaves none to learn the radius from" in capfd.readouterr().err
     assert lets_train(monkeypatch, *arguments, "data.val_fraction=0.5") == 0
     assert f"runs/{data}-convnet-lets_sam/" in capfd.readouterr().out
+
+
+def test_a_broken_image_stops_the_run_in_one_line_or_is_left_out(tmp_path, monkeypatch, capfd):
+    root = write_imagenet(tmp_path / "data")
+    broken = root / "val" / "n01" / "val_2.JPEG"  # of the test set: read after the last epoch
+    broken.write_bytes(broken.read_bytes()[:200])
+    monkeypatch.chdir(tmp_path)
+    arguments = ["data=imagenet", f"data.root={root}", "data.classes=3", "data.size=16", "data.workers=0", "epochs=1"]
+    arguments += ["method=sam", "batch_size=4", "progress=false"]
+    assert lets_train(monkeypatch, *arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"lets-train: {broken} cannot be read as an image (")
+    reason = err[err.index("(") : err.index(")") + 1]
+    assert err.endswith("put the whole file there, or leave such files out with data.broken=skip\n")
+    [summary] = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text())["status"] == "failed"
+    assert torch.load(summary.parent / "checkpoints" / "last.pt", weights_only=True)["step"] == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert lets_train(monkeypatch, *arguments, "data.broken=skip") == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("test accuracy ")
+    assert err == f"lets-train: warning: {broken} cannot be read as an image {reason} and is left out\n"
+    broken.unlink()  # on its way to be put back whole
+    assert lets_train(monkeypatch, *arguments) == 0
+    assert capfd.readouterr().out.startswith("test accuracy ")
 
 
 def test_bf16_trains_and_keeps_rho_above_its_noise(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose, train, write_cifar10, write_cifar100
+from conftest import compose, train, write_cifar10, write_cifar100, write_imagenet
 
 from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, UnperturbedSAM, cli, config
 
@@ -52,6 +52,10 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
         overrides += ["data=cifar10", *SMALL[choice]]
     if choice.startswith("cifar") or choice in SMALL:
         overrides += [f"data.root={tmp_path}", "data.val_fraction=0.5"]
+    if choice == "imagenet":
+        write_imagenet(tmp_path, train=24)
+        overrides += [f"data.root={tmp_path}", "data.classes=3", "data.size=32", "data.workers=0"]
+        overrides += ["data.val_fraction=0.5"]
     if (group, choice) in (("sam", "none"), ("sam", "le_sam")):
         overrides.append("radius=fixed")
     cfg, _ = compose(*overrides)

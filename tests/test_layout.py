@@ -32,7 +32,7 @@ OUTSIDE = {
     "optim": {"torch"},
     "tasks": {"torch"},
     "models": {"torch", "torchvision", "timm"},
-    "data": {"torch", "torchvision", "numpy", "sklearn"},
+    "data": {"torch", "torchvision", "PIL", "numpy", "sklearn"},
     "report": {"matplotlib"},
     "processes": {"torch"},
     "trainer": {"torch"},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train
+from conftest import train, write_imagenet
 
 from lets_runner.cli import CONF
 from lets_runner.report.curves import read_columns
@@ -186,6 +186,37 @@ def test_a_signal_saves_within_the_epoch_and_the_same_command_goes_on(tmp_path, 
     assert "the same command goes on" in capfd.readouterr().out
     train(tmp_path / "stopped", *settings)
     assert state_of(directory) == state_of(whole)
+
+
+def test_images_read_by_workers_go_on_bit_for_bit_and_the_workers_end(tmp_path, monkeypatch):
+    """Stopped by an exception within the second epoch, in a run that needs a validation batch every second step."""
+    root = write_imagenet(tmp_path / "images")
+    settings = ("data=imagenet", f"data.root={root}", "data.classes=3", "data.size=16", "data.workers=1")
+    settings += (
+        "batch_size=4",
+        "model.width=4",
+        "radius.every=2",
+        "data.val_fraction=0.25",
+        "checkpoint.every_steps=1",
+    )
+    whole = train(tmp_path / "whole", *settings)
+    real = Run.save
+
+    def save(self, state, **options):
+        real(self, state, **options)
+        if state["step"] == 6:  # 4 steps an epoch
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "stopped", *settings)
+    assert multiprocessing.active_children() == []
+    [last] = (tmp_path / "stopped").rglob("last.pt")
+    checkpoint = torch.load(last, weights_only=True)
+    assert (checkpoint["step"], checkpoint["val_batches"]) == (6, 3)
+    assert state_of(train(tmp_path / "stopped", *settings)) == state_of(whole)
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])

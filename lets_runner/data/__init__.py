@@ -3,6 +3,8 @@
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.cifar import CIFAR10, CIFAR100
 from lets_runner.data.digits import Digits
+from lets_runner.data.files import BrokenImage, FileLoader, Files
+from lets_runner.data.imagenet import ImageNet
 from lets_runner.data.images import ImageData
 from lets_runner.data.loader import DeviceLoader
 from lets_runner.data.splits import Data, Examples, LabelledData, Splits
@@ -12,11 +14,15 @@ __all__ = [
     "CIFAR10",
     "CIFAR100",
     "Augmentation",
+    "BrokenImage",
     "Data",
     "DeviceLoader",
     "Digits",
     "Examples",
+    "FileLoader",
+    "Files",
     "ImageData",
+    "ImageNet",
     "LabelledData",
     "Share",
     "Splits",

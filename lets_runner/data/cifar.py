@@ -153,13 +153,8 @@ class CIFAR10(CIFAR):
     classes = 10
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
-    confusions: ClassVar = {
-        9: 1,
-        2: 0,
-        4: 7,
-        3: 5,
-        5: 3,
-    }  # truck to car, bird to plane, deer to horse, cat to dog to cat
+    # truck to automobile, bird to airplane, deer to horse, cat to dog and dog to cat
+    confusions: ClassVar = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
     label_bytes = 1
     folder = "cifar-10-batches-bin"
     train_files = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
