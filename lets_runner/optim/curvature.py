@@ -8,6 +8,7 @@ exact    a Hessian-vector product at θ + ρε̂; one more forward pass and two 
 from abc import ABC, abstractmethod
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lets_runner.optim import vector
 from lets_runner.optim.replay import replay
@@ -61,7 +62,8 @@ class Exact(Curvature):
         replay(step.randomness, sam.device)
         sam.zero_grad(set_to_none=True)
         torch.clear_autocast_cache()
-        with torch.enable_grad():
+        # PyTorch's fused attention can be differentiated once, not twice.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             objective = sam.perturbed_objective(step, step.closure())
             gradient = torch.autograd.grad(objective, step.params, create_graph=True, materialize_grads=True)
             slope = vector.dot(gradient, step.epsilon())
