@@ -8,6 +8,7 @@ exact    a Hessian-vector product at θ + ρε̂; one more forward pass and two 
 from abc import ABC, abstractmethod
 
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lets_runner.optim import vector
 from lets_runner.optim.replay import replay
@@ -64,7 +65,8 @@ class Exact(Curvature):
             objective = sam.perturbed_objective(losses, step.losses[number])
             return vector.dot(sam.scaled_gradient(objective, step.params), step.epsilon())
 
-        sam.differentiate(step.closures, slope, reduce=step.reduces)
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention can be differentiated once, not twice
+            sam.differentiate(step.closures, slope, reduce=step.reduces)
         sam.gradient_evaluations += 1  # the inner derivative
         product = sam.gradients(step.params)
         sam.zero_grad(set_to_none=True)

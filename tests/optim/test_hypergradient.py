@@ -89,11 +89,20 @@ def test_exact_equals_central_differences(problem, variant, base, upper_batch, l
     assert abs(actual) > 1e-9
 
 
-def test_exact_goes_through_dropout_with_the_mask_of_the_step():
-    """The Hessian-vector product is that of the loss with this step's mask, not of another draw."""
+def with_dropout():
+    return [torch.nn.Linear(6, 20), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(20, 2)]
+
+
+def with_attention():
+    block = torch.nn.TransformerEncoderLayer(2, 1, 8, dropout=0.0, activation="gelu", batch_first=True)
+    return [torch.nn.Unflatten(1, (3, 2)), block, torch.nn.Flatten(), torch.nn.Linear(6, 2)]
+
+
+@pytest.mark.parametrize("layers", [with_dropout, with_attention])
+def test_exact_goes_through_dropout_and_attention(layers):
+    """The Hessian-vector product is that of the loss with this step's mask, and fused attention does not stop it."""
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 20), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(20, 2))
-    model.double()
+    model = torch.nn.Sequential(*layers()).double()
     x, y = torch.randn(32, 6, dtype=torch.float64), torch.randint(0, 2, (32,))
 
     def closure():
