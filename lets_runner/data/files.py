@@ -30,7 +30,7 @@ Transform = Callable[[Tensor], Tensor]
 Job = tuple[bool, int]  # an augmented batch or a piece in order, and its number
 AHEAD = 2  # batches that a worker has ready or in the making
 PIECE = 128  # examples at a time in order; several are held in memory at once
-GRACE = 10  # seconds that a worker goes on after SIGTERM
+GRACE = 30  # seconds that a worker goes on after SIGTERM
 
 
 class BrokenImage(OSError):  # noqa: N818 - what it is called is what the user reads

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from lets_runner.data import BrokenImage, FileLoader, Files, Share
-from lets_runner.data.files import read_image
+from lets_runner.data.files import GRACE, read_image
 
 CPU = torch.device("cpu")
 COUNT = 13
@@ -40,7 +40,7 @@ def noise(tmp_path):
     return Files(str(tmp_path), np.array([f"{name}.png".encode() for name in range(COUNT)]), torch.arange(COUNT))
 
 
-def loader(files, batch_size=4, workers=0, seed=(0, 0), **settings):
+def loader(files, batch_size=4, workers=0, seed=(0, 0), device=CPU, **settings):
     return FileLoader(
         files,
         batch_size=batch_size,
@@ -49,7 +49,7 @@ def loader(files, batch_size=4, workers=0, seed=(0, 0), **settings):
         mean=(0.1, 0.2, 0.3),
         std=(0.5, 0.6, 0.7),
         seed=seed,
-        device=CPU,
+        device=device,
         workers=workers,
         **settings,
     )
@@ -173,6 +173,18 @@ def test_channels_last_changes_the_layout_alone(noise):
     assert last.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_arrive_on_an_accelerator(noise):
+    there, here = loader(noise, workers=1, device=torch.device("cuda")), loader(noise)
+    for number in range(4):
+        images, labels = there.batch(number)
+        assert images.is_cuda
+        torch.testing.assert_close(images.cpu(), here.batch(number)[0])
+        assert torch.equal(labels.cpu(), here.batch(number)[1])
+    there.close()
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:60])
 
@@ -276,9 +288,10 @@ def test_workers_end_with_their_process_however_it_ends(tmp_path):
             assert killed.stdout.readline() == "ready\n", killed.stderr.read()
             killed.kill()
             assert "Traceback" not in killed.communicate(timeout=60)[1]
-            out, err = failing.communicate(timeout=60)
+            assert failing.stdout.readline() == "ready\n", failing.stderr.read()
+            out, err = failing.communicate(timeout=GRACE - 5)
         finally:
             killed.kill()
             failing.kill()
-    assert (out, failing.returncode) == ("ready\n", 1)
+    assert (out, failing.returncode) == ("", 1)
     assert err.endswith("RuntimeError: half-way\n")
