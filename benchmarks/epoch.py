@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
 from torch.nn.functional import cross_entropy
 
 from benchmarks.step import machine
@@ -68,12 +66,7 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         f"output={output}",
         "epochs=1",
     ]
-    config.register()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        cfg = compose("train", overrides, return_hydra_config=True)
-    named = config.names(cfg.hydra.runtime.choices)
-    with open_dict(cfg):
-        del cfg["hydra"]
+    cfg, named = cli.compose(*overrides)
     device = cli._device(cfg.device)
     bare = bare_seconds(cli._build(cfg, device).trainer, device)
     parts = cli._build(cfg, device)

@@ -20,12 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from lets_runner import config
-from lets_runner.config import Precision, UserError
+from lets_runner.config import OwnError, Precision, UserError
 from lets_runner.data import BrokenImage, Data, Share, Splits
 from lets_runner.optim import FixedRadius, RadiusRule
 from lets_runner.processes import Group, Processes, launched, local_rank, part, rank
@@ -58,8 +58,19 @@ def main() -> None:
         sys.exit(2 if isinstance(failures[-1], UserError) else 1)
 
 
+def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration that the command line makes of `overrides`, and what its run is called."""
+    config.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", list(overrides), return_hydra_config=True)
+    named = config.names(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, named
+
+
 def _complain(error: Exception, place: str = "") -> None:
-    if rank() > 0:
+    if rank() > 0 and not isinstance(error, OwnError):
         return  # the leading process says it
     print(f"lets-train: {place}{error}", file=sys.stderr)
 
@@ -112,10 +123,6 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     parts = _build(cfg, device, processes)
     run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)
     processes.only(lambda: _open(run))
-    if not processes.leads:
-        with closing(parts.data):
-            follow(parts.trainer, parts.test)
-        return
     facts = {
         **named,
         "seed": cfg.seed,
@@ -126,9 +133,12 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     }
     with run, closing(parts.data):
         try:
-            supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+            if processes.leads:
+                supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+            else:
+                follow(parts.trainer, parts.test)
         except BrokenImage as error:
-            raise UserError(str(error)) from error
+            raise OwnError(str(error)) from error
 
 
 def _open(run: Run) -> None:
@@ -213,15 +223,14 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     # torch has no fused SGD of sharded weights.
     unfused = {"fused": False} if processes.shards_weights and cfg.optimizer._target_ == "torch.optim.SGD" else {}
     base = _make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad], **unfused)
-    sam = _make(
-        cfg,
-        "sam",
-        base,
-        model=model,
-        max_grad_norm=cfg.grad_clip,
-        perturbation_sync=cfg.perturbation_sync,
-        loss_scale="dynamic" if precision is Precision.fp16 else None,
-    )
+    asked: dict[str, Any] = {}  # the rest is the variant's own affair
+    if cfg.grad_clip is not None:
+        asked["max_grad_norm"] = cfg.grad_clip
+    if cfg.perturbation_sync != "global":
+        asked["perturbation_sync"] = cfg.perturbation_sync
+    if precision is Precision.fp16:
+        asked["loss_scale"] = "dynamic"
+    sam = _make(cfg, "sam", base, model=model, **asked)
     if precision is Precision.bf16:
         low, high = sam.rho_bounds
         sam.rho_bounds = max(low, BF16_SMALLEST_RHO), high

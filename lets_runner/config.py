@@ -25,6 +25,10 @@ class UserError(Exception):
         super().__init__(" ".join(text.split()))
 
 
+class OwnError(UserError):
+    """One that this process alone has met: of several, each meets every other UserError."""
+
+
 class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"

@@ -131,8 +131,8 @@ class Group(Processes):
         return result
 
     def first(self, action: Callable[[], T]) -> T:
-        result = self.only(action)
-        return action() if result is None else result
+        result: Any = self.only(action)
+        return result if self.leads else action()
 
     def share(self, action: Callable[[], T]) -> T:
         [result] = self._broadcast(self.only(action))

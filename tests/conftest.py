@@ -84,28 +84,11 @@ def write_imagenet(root, classes=3, train=8, val=4, seed=0):
     return root
 
 
-def compose(*overrides):
-    """A configuration as `lets-train` composes it, and what the run is called."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import open_dict
-
-    from lets_runner import cli, config
-
-    config.register()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
-    named = config.names(cfg.hydra.runtime.choices)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg, named
-
-
 def train(output, *overrides):
     """Train on digits, short and quiet unless told otherwise; returns the run directory."""
     from lets_runner import cli, config
 
-    cfg, named = compose("epochs=2", "progress=false", f"output={output}", *overrides)
+    cfg, named = cli.compose("epochs=2", "progress=false", f"output={output}", *overrides)
     directory = config.run_directory(cfg, named)
     cli.train(cfg, directory, named)
     return directory

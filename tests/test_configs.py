@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose, train, write_cifar10, write_cifar100, write_imagenet
+from conftest import train, write_cifar10, write_cifar100, write_imagenet
 
 from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, UnperturbedSAM, cli, config
 
@@ -58,7 +58,7 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
         overrides += ["data.val_fraction=0.5"]
     if (group, choice) in (("sam", "none"), ("sam", "le_sam")):
         overrides.append("radius=fixed")
-    cfg, _ = compose(*overrides)
+    cfg, _ = cli.compose(*overrides)
     parts = cli._build(cfg, CPU)
     before = [p.clone() for p in parts.trainer.model.parameters()]
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
 
 @pytest.mark.parametrize("choice", choices("model"))
 def test_every_model_has_its_size(choice):
-    cfg, _ = compose(f"model={choice}", "data=cifar10")
+    cfg, _ = cli.compose(f"model={choice}", "data=cifar10")
     with torch.device("meta"):
         model = cli._make(cfg, "model", (3, 32, 32), 10)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[choice]
@@ -88,7 +88,7 @@ def test_every_model_has_its_size(choice):
     ],
 )
 def test_methods_are_what_they_say_and_name_the_run(method, sam, rule):
-    cfg, named = compose(f"method={method}")
+    cfg, named = cli.compose(f"method={method}")
     optimizer = cli._build(cfg, CPU).trainer.optimizer
     assert (type(optimizer), type(optimizer.sam)) == (rule, sam)
     assert named["method"] == method
@@ -96,7 +96,7 @@ def test_methods_are_what_they_say_and_name_the_run(method, sam, rule):
 
 
 def test_the_command_line_wins_over_the_preset():
-    cfg, named = compose("sam=asam", "radius=lets_paper", "sam.rho=0.7")
+    cfg, named = cli.compose("sam=asam", "radius=lets_paper", "sam.rho=0.7")
     optimizer = cli._build(cfg, CPU).trainer.optimizer
     assert isinstance(optimizer.sam, ASAM)
     assert optimizer.rho == pytest.approx(0.7)
@@ -106,7 +106,7 @@ def test_the_command_line_wins_over_the_preset():
 
 def test_lets_defaults_agree_with_the_library(problem):
     """radius=lets is the class's own defaults, but for the learning rate that only a runner can work out."""
-    cfg, _ = compose("radius=lets")
+    cfg, _ = cli.compose("radius=lets")
     library = LETS(SAM(torch.optim.SGD(problem.params, lr=0.1)))
     ours = cli._build(cfg, CPU).trainer.optimizer
     for name in ("every", "upper_batch", "objective", "lr_invariant", "bounds"):
@@ -118,8 +118,8 @@ def test_lets_defaults_agree_with_the_library(problem):
 
 
 def test_identity_changes_with_every_key_but_seed_and_place():
-    base = config.identity(compose()[0])
-    assert config.identity(compose("seed=5", "output=elsewhere", "progress=false")[0]) == base
+    base = config.identity(cli.compose()[0])
+    assert config.identity(cli.compose("seed=5", "output=elsewhere", "progress=false")[0]) == base
     changed = [
         ["epochs=3"],
         ["sam.rho=0.1"],
@@ -128,19 +128,19 @@ def test_identity_changes_with_every_key_but_seed_and_place():
         ["radius=fixed"],
         ["optimizer.lr=0.2"],
     ]
-    seen = {config.identity(compose(*overrides)[0]) for overrides in changed}
+    seen = {config.identity(cli.compose(*overrides)[0]) for overrides in changed}
     assert len(seen | {base}) == len(changed) + 1
 
 
 def test_the_step_schedule_counts_in_shares_of_the_training():
-    cfg, _ = compose("schedule=step", "epochs=10")
+    cfg, _ = cli.compose("schedule=step", "epochs=10")
     scheduler = cli._build(cfg, CPU).trainer.scheduler
     assert sorted(scheduler.milestones) == [51, 102, 136]
 
 
 def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
     write_cifar10(tmp_path, records=40)
-    cfg, _ = compose("data=cifar10", f"data.root={tmp_path}", "batch_size=20", "model.width=4")
+    cfg, _ = cli.compose("data=cifar10", f"data.root={tmp_path}", "batch_size=20", "model.width=4")
     trainer = cli._build(cfg, CPU).trainer
     seen, measured = [], []
     real = trainer.task.loss
@@ -153,6 +153,13 @@ def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
     assert torch.equal(seen[0], seen[1])
     blank = [(images == 0).all(1).any() for images in (seen[0], seen[2], measured[0])]
     assert blank == [True, True, False]  # cutout
+
+
+def test_a_setting_of_the_variant_itself_is_not_lost():
+    cfg, _ = cli.compose("+sam.max_grad_norm=0.5")
+    assert cli._build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.5
+    cfg, _ = cli.compose("grad_clip=0.25")
+    assert cli._build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.25
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train
+from conftest import train, write_imagenet
 
 from lets_runner import slurm
 from lets_runner.report.curves import read_columns
@@ -103,6 +103,18 @@ def test_bad_input_is_said_once(tmp_path):
     assert err.count("lets-train: ") == 1
     assert "batch_size=33: must be a multiple of 2 (2 processes x 1 microbatches)" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_image_is_named_by_the_process_that_met_it(tmp_path):
+    root = write_imagenet(tmp_path / "imagenet", classes=2, train=8, val=4)
+    for path in sorted(root.glob("train/*/*"))[:3]:
+        path.write_text("no image")
+    settings = ("data=imagenet", f"data.root={root}", "data.classes=2", "data.size=16", "data.workers=0", "model=mlp")
+    settings += ("batch_size=4", "val_batch_size=2", "data.val_fraction=0.25", "progress=false")
+    _, err = finish(launch(tmp_path / "runs", *settings), rc=1)
+    assert "cannot be read as an image" in err
+    assert "lets-train: " in err
+    assert "BrokenImage" not in err
 
 
 def test_microbatches_change_nothing_but_memory(tmp_path, alone):

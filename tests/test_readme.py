@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose
 from torch import nn
 
 from lets_runner import LETS, cli
@@ -51,7 +50,7 @@ def test_its_commands_compose(command):
     for overrides in itertools.product(
         *([f"{key}={v}" for v in value.split(",")] for key, value in (w.split("=") for w in words))
     ):
-        compose(*overrides)
+        cli.compose(*overrides)
 
 
 def test_a_variant_in_a_folder_of_ones_own_trains(tmp_path, monkeypatch, capfd):

@@ -41,6 +41,8 @@ class Trigger:
 
     def fires(self, step: Step) -> bool:
         square = float(step.gradient_norm) ** 2
+        if not math.isfinite(square):
+            return False  # the step will be skipped, and the averages must outlive it
         self.mean = self.delta * self.mean + (1 - self.delta) * square
         self.variance = self.delta * self.variance + (1 - self.delta) * (square - self.mean) ** 2
         progress = min(1.0, (step.number - 1) / self.total_steps)

@@ -40,7 +40,6 @@ class ImmediateGuard:
 
     def __init__(self, *, skip: bool, scale: NoScale | LossScale):
         self._skip, self._scale = skip, scale
-        self._updated = False
         self.skipped = 0
 
     def check(self, pass_name: str, step: int, rho: Tensor, *values: Tensor) -> None:
@@ -50,16 +49,14 @@ class ImmediateGuard:
 
     def update(self, base: Optimizer) -> None:
         base.step()
-        self._updated = True
 
     def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
         return values
 
-    def close(self, *, bad: bool = False) -> bool:
+    def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
         mended = bool(self._scale.update(torch.tensor(bad))) or self._skip
-        self.skipped += bad and mended and not self._updated
-        self._updated = False
+        self.skipped += bad and mended and not updated
         return mended
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
@@ -114,8 +111,8 @@ class DeferredGuard:
         others = [0.0] * len(values) if otherwise is None else otherwise
         return [torch.where(bad, other, value) for value, other in zip(values, others, strict=True)]
 
-    def close(self, *, bad: bool = False) -> bool:
-        """End the step; `bad` is for guards that know it."""
+    def close(self, *, bad: bool, updated: bool) -> bool:
+        """End the step; both are for guards that know by now."""
         mended = self._scale.update(self._verdict != 0)
         self._verdict = torch.where(mended | self._skip, 0, self._verdict)
         return True

@@ -99,7 +99,7 @@ class LETS(RadiusRule):
         )
         # What the next training batch completes: L(θ_{t+1}; V), ⟨∇L(θ_{t+1}; V), u⟩ and its scale; and u.
         self._pending: dict[str, Any] | None = None
-        self._pending_response = Memory(sam)
+        self._pending_response = Memory(sam, lasting=False)
         self._response: Vector | None = None
 
     @property

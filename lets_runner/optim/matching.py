@@ -62,7 +62,7 @@ class Matching(RadiusRule):
 
     def _average(self, step: Step) -> None:
         assert step.perturbed_loss is not None and step.direction_norm is not None
-        active = step.moved & torch.isfinite(step.loss + step.perturbed_loss)
+        active = step.moved & torch.isfinite(step.loss + step.perturbed_loss + step.direction_norm)
         self._loss.update(step.loss, active)
         self._perturbed_loss.update(step.perturbed_loss, active)
         self._slope.update(step.rho * step.direction_norm, active)

@@ -19,16 +19,18 @@ class Memory:
         memory.keep(step.params, values)
         values = memory.recall(step.params)
 
-    Parameters without a gradient in a step keep what they had, and so do all in a step that was not finite.
+    Parameters without a gradient in a step keep what they had, and so do all in a step that was not finite; unless
+    `lasting` is False, for what the next step uses up.
     """
 
-    def __init__(self, optimizer: "SAM"):
-        self._optimizer = optimizer
+    def __init__(self, optimizer: "SAM", *, lasting: bool = True):
+        self._optimizer, self._lasting = optimizer, lasting
         self._kept: dict[Tensor, Tensor] = {}
 
     def keep(self, params: Vector, values: Vector) -> None:
-        old = [self._kept.get(p, 0.0) for p in params]
-        self._kept.update(zip(params, self._optimizer.unless_bad(values, old), strict=True))
+        if self._lasting:
+            values = self._optimizer.unless_bad(values, [self._kept.get(p, 0.0) for p in params])
+        self._kept.update(zip(params, values, strict=True))
 
     def recall(self, params: Vector, default: Vector | None = None) -> Vector:
         """What was kept for `params`; where nothing was, `default`'s tensor, or zeros without one."""

@@ -7,7 +7,7 @@ ICLR 2021 (arXiv 2010.01412), equation 2 and Algorithm 1:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,24 +17,17 @@ from torch.optim import Optimizer
 
 from lets_runner.optim import finite, sensitivity, vector
 from lets_runner.optim.batchnorm import frozen_statistics, statistics
-from lets_runner.optim.ranks import ranks_of
+from lets_runner.optim.passes import Passes, closures_of
 from lets_runner.optim.replay import randomness, replay
 from lets_runner.optim.scalar import scalar
-from lets_runner.optim.scaling import loss_scale as scaling
 from lets_runner.optim.shards import EachShard, WholeBatch
 from lets_runner.optim.step import Batch, Closure, Last, Observer, Step
 from lets_runner.optim.vector import Vector
-from lets_runner.optim.wrapper import OptimizerWrapper
 
-Objective = Callable[[int, Tensor], Tensor]
 NOBODY = Observer()
 
 
-def _mean_loss(number: int, losses: Tensor) -> Tensor:
-    return losses.mean()
-
-
-class SAM(OptimizerWrapper):
+class SAM(Passes):
     """SAM around a built base optimizer, and the base class of its variants.
 
         optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model)
@@ -79,7 +72,7 @@ class SAM(OptimizerWrapper):
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
-    remembers: tuple[str, ...] = ("_rho", "steps", "perturbed_steps", "gradient_evaluations", "_scale")
+    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "steps", "perturbed_steps")
 
     def __init__(
         self,
@@ -92,24 +85,20 @@ class SAM(OptimizerWrapper):
         perturbation_sync: Literal["global", "local"] = "global",
         loss_scale: Literal["dynamic"] | float | None = None,
     ):
-        super().__init__(base)
+        super().__init__(base, model, loss_scale=loss_scale)
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={max_grad_norm}: must be above 0, or None for no clipping")
         if nonfinite not in ("raise", "skip"):
             raise ValueError(f"nonfinite={nonfinite!r}: must be 'raise' or 'skip'")
         if perturbation_sync not in ("global", "local"):
             raise ValueError(f"perturbation_sync={perturbation_sync}: must be global or local")
-        self.model = model
         self.max_grad_norm = max_grad_norm
         self.nonfinite = nonfinite
         self.steps = 0
         self.perturbed_steps = 0
-        self.gradient_evaluations = 0
         self.rho = rho
         self._nan = scalar(math.nan, self.device)
-        self._scale = scaling(loss_scale, self.device)
         self._guard = finite.guard(self.device, skip=nonfinite == "skip", scale=self._scale)
-        self._ranks = ranks_of(model)
         self._sharing = self._who_shares(perturbation_sync)
         self._buffers: dict[Tensor, Tensor] = {}
         self.last = self._seen(self.blank_step(()))
@@ -162,17 +151,17 @@ class SAM(OptimizerWrapper):
         self._guard.poll(self._rho)
         self.steps += 1
         before = [buffer.clone() for buffer in statistics(self.model)] if self._guard.immediate else []
-        step = self.blank_step(_closures(train))
+        step = self.blank_step(closures_of(train))
         try:
             self._run(step, val, rule)
         except finite.NonFiniteError:
-            mended = self._guard.close(bad=True)
+            mended = self._guard.close(bad=True, updated=step.updated)
             if not mended or not step.updated:
                 self._roll_back(step, before)
             if not mended:
                 raise
         else:
-            self._guard.close()
+            self._guard.close(bad=False, updated=True)
         self.last = self._seen(step)
         return step.loss
 
@@ -213,7 +202,8 @@ class SAM(OptimizerWrapper):
                 "every process; take global"
             )
         if not self.whole_weights:
-            raise ValueError("perturbation_sync=local: every process needs the whole weights for that; take ddp")
+            why = "m-SAM" if self.splits_batch else "perturbation_sync=local"
+            raise ValueError(f"{why}: every process needs the whole weights for that; take ddp")
         return EachShard(self._ranks, split=self.splits_batch)
 
     def _share_statistics(self) -> None:
@@ -279,69 +269,11 @@ class SAM(OptimizerWrapper):
         for buffer, old in zip(statistics(self.model), before, strict=True):
             buffer.copy_(old)
 
-    # What a step is made of, for radius rules too.
-
-    def differentiate(self, batch: Batch, objective: Objective = _mean_loss, *, reduce: bool = True) -> Tensor:
-        """The mean loss of `batch` over all processes, detached; leaves the gradient of the mean `objective`, and
-        nothing older, in the parameters' `.grad`.
-
-        Args:
-            batch: a closure, or several for microbatches.
-            objective: (number of the microbatch, what its closure returned) -> 0-dim tensor.
-            reduce: over the processes too; else each keeps its own gradient.
-        """
-        closures = _closures(batch)
-        self.zero_grad(set_to_none=True)
-        torch.clear_autocast_cache()  # inside an outer autocast it would hold the weights of the pass before
-        means = []
-        for number, closure in enumerate(closures):
-            last = number == len(closures) - 1
-            with self._ranks.reducing(reduce and last), torch.enable_grad():
-                losses = closure()
-                _check_loss(losses, self.param_groups if number == 0 else [])
-                value = objective(number, losses) / len(closures)
-                if value.requires_grad:
-                    self._scale.up(value).backward()
-            means.append(losses.detach().mean())
-        self._scale.down([p.grad for p in self.parameters if p.grad is not None])
-        self.gradient_evaluations += 1
-        return self._mean(means)
-
-    def differentiate_frozen(self, batch: Batch, params: Vector) -> tuple[Tensor, Vector]:
-        """Loss of `batch` and its gradient at the present weights, running statistics frozen."""
-        with frozen_statistics(self.model):
-            return self.differentiate(batch), self.gradients(params)
-
-    def evaluate(self, batch: Batch) -> Tensor:
-        """The loss of `batch` at the present weights, forward only, running statistics frozen."""
-        torch.clear_autocast_cache()
-        with frozen_statistics(self.model), torch.no_grad():
-            return self._mean([closure().detach().mean() for closure in _closures(batch)])
-
-    def _mean(self, losses: list[Tensor]) -> Tensor:
-        """Over microbatches and processes."""
-        mean = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        self._ranks.mean_([mean])
-        return mean
-
-    def scaled_gradient(self, value: Tensor, params: Vector) -> Vector:
-        """∇`value` as part of the graph, so that it can be differentiated again."""
-        gradient = torch.autograd.grad(self._scale.up(value), params, create_graph=True, materialize_grads=True)
-        return self._scale.undone(gradient)
+    # For radius rules.
 
     def check(self, pass_name: str, step: Step, *values: Tensor) -> None:
         """Give the step up if one of the 0-dim tensors is not finite; `pass_name` is one of `finite.PASSES`."""
         self._guard.check(pass_name, step.number, self._rho, *values)
-
-    @staticmethod
-    def gradients(params: Vector) -> Vector:
-        """The gradients of `params`, zeros where a pass did not reach one."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-        if any(g.layout != torch.strided for g in gradients):
-            raise ValueError(
-                "sparse gradients have no norm over all parameters here: build the embedding with sparse=False"
-            )
-        return gradients
 
     def gather(self, tangent: Vector) -> Vector:
         """A change of g_s that a rule made of what it saw `while_perturbed`, for the batch of all processes."""
@@ -365,11 +297,6 @@ class SAM(OptimizerWrapper):
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
-
-    @property
-    def whole_weights(self) -> bool:
-        """Whether this process has the whole weights, or a shard of them."""
-        return self._ranks.whole_weights
 
     # The radius.
 
@@ -408,20 +335,3 @@ class SAM(OptimizerWrapper):
         super().load_state_dict(state_dict)
         self._rho_is_zero = self.rho == 0
         self.last = self._seen(self.blank_step(()))
-
-
-def _closures(batch: Batch) -> Sequence[Closure]:
-    closures = [batch] if callable(batch) else batch
-    if not closures:
-        raise ValueError("a batch needs at least one closure")
-    return closures
-
-
-def _check_loss(loss: object, groups: list[dict[str, Any]]) -> None:
-    if not isinstance(loss, Tensor) or loss.ndim > 1 or loss.numel() == 0:
-        what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"a closure must return the mean loss, or a vector with every example's, not {what}")
-    if not loss.requires_grad:
-        raise ValueError("the closure's loss does not depend on any parameter: was it detached, or made under no_grad?")
-    if any(p.grad is not None for group in groups for p in group["params"]):
-        raise ValueError("a closure returns the loss and leaves backward to the optimizer: take backward() out of it")

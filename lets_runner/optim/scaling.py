@@ -5,6 +5,7 @@ not finite is skipped and the scale halved; after many good steps in a row it do
 tensors on the training device, so nothing here waits.
 """
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -85,6 +86,6 @@ def loss_scale(setting: Literal["dynamic"] | float | None, device: torch.device)
     if setting is None:
         return NoScale()
     start = START if setting == "dynamic" else setting
-    if not isinstance(start, int | float) or not SMALLEST <= start <= LARGEST or float(start).hex()[:5] != "0x1.0":
+    if not isinstance(start, int | float) or not SMALLEST <= start <= LARGEST or math.frexp(start)[0] != 0.5:
         raise ValueError(f"loss_scale={setting}: must be 'dynamic', a power of two between 1 and 2**24, or None")
     return LossScale(device, start=start)

@@ -71,9 +71,9 @@ class OptimizerWrapper(Optimizer):
         """What the inner optimizer is to load; where weights are sharded, this process's shards of whole tensors."""
         if isinstance(self.inner, OptimizerWrapper):
             return state
-        own = {}
+        own, params = {}, self.parameters
         for index, values in state["state"].items():
-            param = self.parameters[index]
+            param = params[index]
             own[index] = {
                 name: vector.sharded_like(value, param)
                 if isinstance(value, Tensor) and value.shape == param.shape

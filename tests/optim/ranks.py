@@ -144,7 +144,16 @@ def main(out):
         record(f"local {name}", *CASES[name], wrap=ddp, perturbation_sync="local")
     for strategy in (ddp, fsdp):
         record(f"{strategy.__name__} in parts", "sam", "lets", "sgd", wrap=strategy, parts=2)
-    record("ddp with batch norm", "sam", "lets", "sgd", wrap=ddp, norm=True)
+    for steps in (1, STEPS):
+        record(
+            f"ddp with batch norm {steps}",
+            "sam",
+            "lets",
+            "sgd",
+            wrap=ddp,
+            norm=True,
+            run=lambda c, n=steps: c.run(stop=n),
+        )
     record("ddp scaled", "sam", "lets", "sgd", wrap=ddp, loss_scale=256.0)
 
     def saved(case):

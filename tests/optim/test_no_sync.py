@@ -1,13 +1,14 @@
 """No step reads a number back from the device: checked on a CPU by watching for the operators that would."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, Ramp
+from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, LookSAM, Ramp, VaSSO
 from lets_runner.optim.finite import DeferredGuard
-from lets_runner.optim.scaling import NoScale
 
 READS = {
     "aten._local_scalar_dense",
@@ -42,20 +43,27 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("clip", [None, 0.1], ids=["", "clipped"])
-@pytest.mark.parametrize("variant", [SAM, ASAM])
+SETTINGS = {"": {}, "clipped": {"max_grad_norm": 0.1}, "scaled": {"loss_scale": "dynamic"}}
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["", "parts"])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("variant", [SAM, ASAM, MSAM, LookSAM, VaSSO])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_step_reads_nothing_back(rule, variant, clip):
+def test_a_step_reads_nothing_back(rule, variant, settings, parts):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    optimizer = RULES[rule](variant(base, 0.05, model=model, max_grad_norm=clip))
-    optimizer.sam._guard = DeferredGuard(torch.device("cpu"), skip=True, scale=NoScale())  # as on an accelerator
+    optimizer = RULES[rule](variant(base, 0.05, model=model, **SETTINGS[settings]))
+    optimizer.sam._guard = DeferredGuard(
+        torch.device("cpu"), skip=True, scale=optimizer.sam._scale
+    )  # as on an accelerator
     x, y = torch.randn(16, 4), torch.arange(16) % 2
 
-    def closure():
-        return nn.functional.cross_entropy(model(x), y)
+    def loss(rows):
+        return nn.functional.cross_entropy(model(x[rows]), y[rows])
 
+    closure = [partial(loss, slice(start, start + 16 // parts)) for start in range(0, 16, 16 // parts)]
     optimizer.step(closure, closure)  # the first update waits, once
     with Watch() as watch:
         for _ in range(3):

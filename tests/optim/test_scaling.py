@@ -1,6 +1,7 @@
 """Loss scaling: it changes no number that is finite, and a step that is not is skipped whole."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def make(rule=LETS, deferred=False, fused=False, start=8.0, patience=3, variant=
 X, Y = torch.randn(16, 4, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 2
 
 
-def closure(model, bad_at=None, forward=True, labels=Y):
+def closure(model, bad_at=None, forward=True, labels=Y, factor=float("inf")):
     """Every example's loss; in call number `bad_at` infinite, or finite with a gradient that overflows."""
     calls = 0
 
@@ -55,7 +56,7 @@ def closure(model, bad_at=None, forward=True, labels=Y):
         if calls == bad_at:
             if forward:
                 return value * float("inf")
-            value.register_hook(lambda gradient: gradient * float("inf"))
+            value.register_hook(lambda gradient: gradient * factor)
         return value
 
     return loss
@@ -120,6 +121,45 @@ def test_a_bad_validation_pass_lowers_the_scale_and_the_radius_rests(deferred):
     assert float(optimizer.sam._scale.scale) == 4
     assert optimizer.sam.skipped == 0
     optimizer.settle()
+
+
+@pytest.mark.parametrize("bad_at", [1, 2], ids=["first", "perturbed"])
+@pytest.mark.parametrize("forward", [True, False], ids=["loss", "gradient"])
+def test_averages_outlive_a_bad_step(bad_at, forward):
+    """Where the host learns of it late: gap matching's averages, and those of AE-SAM's trigger."""
+    model, optimizer = make(GapMatching, deferred=True, variant="ae_sam")
+    optimizer.sam._trigger.lambda1 = optimizer.sam._trigger.lambda2 = -100.0  # every step perturbs
+    for number in range(6):
+        optimizer.step(closure(model, bad_at if number == 3 else None, forward), closure(model, labels=1 - Y))
+    trigger = optimizer.sam._trigger
+    assert all(map(math.isfinite, (trigger.mean, trigger.variance, optimizer.rho)))
+    averages = (optimizer._loss, optimizer._perturbed_loss, optimizer._slope, optimizer._val_loss)
+    assert all(torch.isfinite(average.mean) for average in averages)
+    assert optimizer.sam.skipped == 1
+    assert optimizer.sam.perturbed_steps >= 5
+
+
+def test_gap_matching_outlives_a_gradient_whose_norm_alone_overflows():
+    """Then nothing is nan, and the slope of the loss along the perturbation infinite."""
+    model, optimizer = make(GapMatching, deferred=True)
+    for number in range(6):
+        bad = closure(model, 1 if number == 3 else None, forward=False, factor=1e25)
+        optimizer.step(bad, closure(model, labels=1 - Y))
+    assert torch.isfinite(optimizer._slope.mean)
+    assert optimizer.sam.skipped == 1
+
+
+def test_a_step_that_raises_after_its_update_does_not_hide_the_next_that_is_skipped():
+    model, optimizer = make()
+    optimizer.step(closure(model), closure(model))
+
+    def broken():
+        raise RuntimeError("no more data")
+
+    with pytest.raises(RuntimeError, match="no more data"):
+        optimizer.step(closure(model), broken)
+    optimizer.step(closure(model, 1), closure(model))
+    assert optimizer.sam.skipped == 1
 
 
 def test_gap_matching_skips_a_step_whose_validation_loss_is_bad():
@@ -196,7 +236,7 @@ def test_float16_trains_with_it_and_loses_small_gradients_without():
     assert moved[None] < 0.5 * expected
 
 
-@pytest.mark.parametrize("setting", ["static", 0.0, 3.0, 0.5, 2.0**25, float("nan"), float("inf"), -4])
+@pytest.mark.parametrize("setting", ["static", 0.0, 3.0, 8.25, 0.5, 2.0**25, float("nan"), float("inf"), -4])
 def test_refuses(setting):
     with pytest.raises(ValueError, match="loss_scale="):
         SAM(torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1), loss_scale=setting)
