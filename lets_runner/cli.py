@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from lets_runner import config
+from lets_runner import config, slurm
 from lets_runner.config import OwnError, Precision, UserError
 from lets_runner.data import BrokenImage, Data, Share, Splits
 from lets_runner.optim import FixedRadius, RadiusRule
@@ -81,6 +81,8 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 
 def _job(failures: list[Exception], cfg: DictConfig) -> None:
     """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on."""
+    config.register()  # some launchers take it to another process
+    slurm.as_torchrun()
     job = HydraConfig.get()
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)

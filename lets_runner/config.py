@@ -182,10 +182,16 @@ def one_line(error: Exception, overrides: list[str]) -> str:
     return " ".join(_explained("\n".join(map(str, causes)), causes, overrides).split())
 
 
+# Which of our extras brings a plugin of Hydra that a preset builds on.
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "joblib": "sweep"}
+
+
 def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
     if match := re.search(r"Key '(.+?)' (?:is not in struct|not in 'Config')\n\s+full_key: (\S+)", text):
         return _unknown_key(match[2], causes, overrides)
-    if match := re.search(r"Could not find '(\w+)/(.+?)'\n\nAvailable options in '\w+':\n(.*)", text, re.S):
+    if (match := re.search(r"Could not (?:load|find) '(hydra/\w+)/(\w+)'", text)) and match[2] in EXTRAS:
+        return f"{match[1]}: {match[2]} needs an extra: pip install 'lets_runner[{EXTRAS[match[2]]}]'"
+    if match := re.search(r"Could not find '([\w/]+)/(.+?)'\n\nAvailable options in '[\w/]+':\n(.*)", text, re.S):
         options = match[3].split("\nConfig search path")[0].split()
         return f"{match[1]}={match[2]}: there is no such {match[1]}; choose one of {', '.join(options)}"
     if match := re.search(r"((?:Value|Invalid value) '.*?'.*)\n\s+full_key: (\S+)", text):

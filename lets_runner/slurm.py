@@ -1,4 +1,4 @@
-"""What a run knows of Slurm: whether its time is up, and how to be queued again."""
+"""What a run knows of Slurm: which of a job's tasks it is, whether its time is up, and how to be queued again."""
 
 import os
 import signal
@@ -6,7 +6,36 @@ import subprocess
 import sys
 import time
 
+FIRST_PORT, PORTS = 20_000, 10_000  # where the processes of a job meet: one of these, by the job's number
 GRACE = 300  # seconds before the end of a job's time in which a SIGTERM is taken for that end
+
+
+def as_torchrun() -> None:
+    """Tell the processes that `srun` started what `torchrun` would have told them, unless it has.
+
+    Raises:
+        RuntimeError: Slurm does not say on which machine the first of them is.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of this srun; a shell inside an allocation has none
+    if "RANK" in os.environ or tasks == "1":
+        return
+    os.environ.update(
+        RANK=os.environ["SLURM_PROCID"],
+        LOCAL_RANK=os.environ["SLURM_LOCALID"],
+        WORLD_SIZE=tasks,
+        MASTER_ADDR=_first_machine(),
+        MASTER_PORT=str(FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS),
+    )
+
+
+def _first_machine() -> str:
+    if os.environ.get("SLURM_STEP_NUM_NODES") == "1":
+        return "127.0.0.1"
+    command = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise RuntimeError(f"several machines, and scontrol does not tell which is the first: {error}") from error
 
 
 def time_is_up(number: int) -> bool:

@@ -92,3 +92,17 @@ def train(output, *overrides):
     directory = config.run_directory(cfg, named)
     cli.train(cfg, directory, named)
     return directory
+
+
+def lets_train(monkeypatch, *arguments):
+    """The console script in this process; returns its exit code."""
+    from lets_runner import cli
+
+    monkeypatch.setattr(sys, "argv", ["lets-train", *arguments])
+    monkeypatch.setattr("warnings.showwarning", None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0

@@ -8,9 +8,8 @@ import warnings
 
 import pytest
 import torch
-from conftest import write_cifar10, write_cifar100, write_imagenet
+from conftest import lets_train, write_cifar10, write_cifar100, write_imagenet
 
-from lets_runner import cli
 from lets_runner.report.curves import read_columns
 
 REFUSED = [
@@ -64,18 +63,6 @@ REFUSED = [
     (["model._target_=lets_runner.models.Nothing"], "model: Error loading 'lets_runner.models.Nothing'"),
     (["epochs=[1"], "no viable alternative"),
 ]
-
-
-def lets_train(monkeypatch, *arguments):
-    """The console script in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["lets-train", *arguments])
-    monkeypatch.setattr("warnings.showwarning", None)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ ALLOWED = {
     "trainer": {"processes", "tasks"},
     "run": {"trainer"},
     "supervisor": {"report", "run", "slurm", "trainer"},
-    "cli": {"config", "data", "optim", "processes", "run", "supervisor", "trainer"},
+    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "trainer"},
 }
 OUTSIDE = {
     "optim": {"torch"},

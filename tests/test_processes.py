@@ -138,6 +138,9 @@ def test_the_descent_gradient_alone_is_clipped(tmp_path):
     assert abs(clipped["loss"][0] - clipped["loss"][-1]) < 0.3 * (free["loss"][0] - free["loss"][-1])
 
 
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
 class TestSlurm:
     @pytest.fixture
     def job(self, monkeypatch, tmp_path):
@@ -150,6 +153,19 @@ class TestSlurm:
         monkeypatch.setenv("SLURM_JOB_ID", "42")
         monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 10_000))
         return lambda: (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+
+    @pytest.fixture
+    def step(self, monkeypatch):
+        """Sets what `srun` tells a task; what the task makes of it is undone."""
+        for name in TORCHRUN:
+            monkeypatch.setenv(name, "")  # so that it is put back
+            monkeypatch.delenv(name)
+
+        def tell(**told):
+            for name, value in {"SLURM_JOB_ID": "42", **told}.items():
+                monkeypatch.setenv(name, value)
+
+        return tell
 
     def test_when_time_is_up(self, job, monkeypatch):
         assert slurm.time_is_up(signal.SIGUSR1)
@@ -170,6 +186,52 @@ class TestSlurm:
         monkeypatch.setenv("RANK", "1")
         slurm.requeue()
         assert job() == ""
+
+    def test_tasks_of_one_machine_find_each_other(self, step):
+        step(SLURM_STEP_NUM_TASKS="4", SLURM_STEP_NUM_NODES="1", SLURM_PROCID="3", SLURM_LOCALID="3")
+        slurm.as_torchrun()
+        told = {name: os.environ[name] for name in TORCHRUN}
+        assert told == {
+            "RANK": "3",
+            "LOCAL_RANK": "3",
+            "WORLD_SIZE": "4",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "20042",
+        }
+
+    def test_tasks_of_several_machines_meet_on_the_first(self, step, job, tmp_path):
+        (tmp_path / "bin" / "scontrol").write_text(
+            '#!/bin/sh\n[ "$*" = "show hostnames n[07-08]" ] && echo n07 && echo n08\n'
+        )
+        step(
+            SLURM_STEP_NUM_TASKS="2",
+            SLURM_STEP_NUM_NODES="2",
+            SLURM_PROCID="1",
+            SLURM_LOCALID="0",
+            SLURM_STEP_NODELIST="n[07-08]",
+        )
+        slurm.as_torchrun()
+        assert os.environ["MASTER_ADDR"] == "n07"
+
+    @pytest.mark.parametrize("what", [{"SLURM_STEP_NUM_TASKS": "1"}, {"RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}])
+    def test_a_single_task_and_torchrun_are_left_alone(self, step, what):
+        step(**what)
+        slurm.as_torchrun()
+        assert "MASTER_PORT" not in os.environ
+
+    def test_two_tasks_train_as_one(self, tmp_path, alone):
+        shared = {"SLURM_JOB_ID": "4711", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+        command = [sys.executable, str(Path(__file__).with_name("float64.py")), f"output={tmp_path}", *SETTINGS]
+        tasks = []
+        for number in ("0", "1"):
+            own = {"SLURM_PROCID": number, "SLURM_LOCALID": number, "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, **shared, **own, "PYTHONWARNINGS": "ignore"}
+            tasks.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        for task in tasks:
+            _, err = task.communicate(timeout=200)
+            assert task.returncode == 0, err[-3000:]
+        assert json.loads((directory_of(tmp_path) / "summary.json").read_text())["processes"] == 2
+        assert_same_run(directory_of(tmp_path), alone)
 
     def test_a_run_saves_asks_and_goes_on(self, job, tmp_path):
         settings = ("epochs=200", "progress=false", f"output={tmp_path}/runs", "checkpoint.every_steps=20")
