@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching
+from lets_runner import ASAM, LETS, SAM, GapMatching
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass
 class Contender:
-    """`turn` takes `steps` steps; a shorter turn would not show what one of several steps costs more."""
+    """`turn` takes a step; of `period` steps in a row one may cost more."""
 
     turn: Callable[[], Any]
-    steps: int = 1
+    period: int = 1
 
 
 class Bench:
@@ -64,18 +64,17 @@ class Bench:
 
         return Contender(turn)
 
-    def ours(self, build: Callable[[torch.optim.Optimizer, nn.Module], Any], steps: int = 1) -> Contender:
+    def ours(self, build: Callable[[torch.optim.Optimizer, nn.Module], Any], period: int = 1) -> Contender:
         model = copy.deepcopy(self.model)
         optimizer = build(self.base(model), model)
 
         def turn() -> None:
-            for _ in range(steps):
-                optimizer.step(lambda: self.loss(model, self.train), lambda: self.loss(model, self.val))
+            optimizer.step(lambda: self.loss(model, self.train), lambda: self.loss(model, self.val))
 
-        return Contender(turn, steps)
+        return Contender(turn, period)
 
-    def lets(self, steps: int = 1, **settings: Any) -> Contender:
-        return self.ours(lambda base, model: LETS(SAM(base, model=model), **settings), steps)
+    def lets(self, every: int = 1, **settings: Any) -> Contender:
+        return self.ours(lambda base, model: LETS(SAM(base, model=model), every=every, **settings), every)
 
     def pytorch_optimizer_sam(self) -> Contender:
         """As its documentation has it."""
@@ -102,10 +101,10 @@ class Bench:
         contenders: dict[str, Callable[[], Contender]] = {
             "forward and backward": self.forward_backward,
             "SGD": self.base_step,
-            "SAM": lambda: self.ours(lambda base, model: FixedRadius(SAM(base, model=model))),
-            "ASAM": lambda: self.ours(lambda base, model: FixedRadius(ASAM(base, model=model))),
+            "SAM": lambda: self.ours(lambda base, model: SAM(base, model=model)),
+            "ASAM": lambda: self.ours(lambda base, model: ASAM(base, model=model)),
             "LETS": lambda: self.lets(),
-            "LETS, every=10": lambda: self.lets(10, every=10),
+            "LETS, every=10": lambda: self.lets(every=10),
             "LETS, diag": lambda: self.lets(curvature="diag"),
             "LETS, exact": lambda: self.lets(curvature="exact"),
             "LETS, same batch": lambda: self.lets(upper_batch="same"),

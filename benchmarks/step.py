@@ -1,12 +1,14 @@
 """What a step costs, as a multiple of the base optimizer's: `python -m benchmarks.step --help`.
 
-All contenders run in one process and in turns, so that a change of the machine's speed meets them alike; a figure is
-the median over the rounds of (its seconds a step) / (SGD's seconds a step in the same round). Memory is the peak of all
+All contenders run in one process and take turns of one step, so that a change of the machine's speed meets them alike;
+a figure is the median over the rounds of (its seconds) / (SGD's seconds in the same round); of one that learns from
+every tenth step only, ten rounds count as one. Memory is the peak of all
 tensors in a step beyond SGD's, in multiples of P, the memory of the parameters, on a batch so small that activations
 do not matter.
 """
 
 import argparse
+import math
 import platform
 import statistics
 import time
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="resnet18")
     parser.add_argument("--precision", choices=DTYPES, default="fp32")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=10, help="steps of each; a small model wants hundreds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="+", help="names of contenders; SGD is always there")
     arguments = parser.parse_args()
@@ -42,34 +44,40 @@ def main() -> None:
 
     bench = make_bench(arguments.model, arguments.precision, arguments.batch_size, device)
     names = [name for name in bench.all() if arguments.only is None or name in (*arguments.only, "SGD")]
-    seconds = measure_seconds(bench, names, arguments.rounds)
+    periods, seconds = measure_seconds(bench, names, arguments.rounds)
     memory = measure_memory(make_bench(arguments.model, arguments.precision, TINY_BATCH, device), names)
 
-    print(
-        f"{arguments.model}, {arguments.precision}, batches of {arguments.batch_size}, {arguments.rounds} rounds, on "
-    )
-    print(f"{machine(device)}, torch {torch.__version__}\n")
+    print(f"{arguments.model}, {arguments.precision}, batches of {arguments.batch_size},")
+    print(f"{len(seconds['SGD'])} rounds on {machine(device)}, torch {torch.__version__}\n")
     print("| step | x SGD | lowest to highest | x SAM | ms | memory beyond SGD's, P |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in names:
-        print(row(name, seconds, memory))
+        print(row(name, periods[name], seconds, memory))
 
 
-def row(name: str, seconds: dict[str, list[float]], memory: dict[str, float]) -> str:
+def row(name: str, period: int, seconds: dict[str, list[float]], memory: dict[str, float]) -> str:
     """A line of the table."""
-    ratios = [own / base for own, base in zip(seconds[name], seconds["SGD"], strict=True)]
-    sam = "-"
-    if "SAM" in seconds:
-        sam = f"{statistics.median(a / b for a, b in zip(seconds[name], seconds['SAM'], strict=True)):.3f}"
+    ratios = quotients(seconds[name], seconds["SGD"], period)
+    sam = f"{statistics.median(quotients(seconds[name], seconds['SAM'], period)):.3f}" if "SAM" in seconds else "-"
     cells = [
         name,
         f"{statistics.median(ratios):.3f}",
         f"{min(ratios):.2f} to {max(ratios):.2f}",
         sam,
-        f"{1000 * statistics.median(seconds[name]):.1f}",
+        f"{1000 * statistics.median(sums(seconds[name], period)) / period:.1f}",
         f"{memory[name] - memory['SGD']:+.2f}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def quotients(own: list[float], other: list[float], period: int) -> list[float]:
+    """Of the sums over `period` rounds each."""
+    return [a / b for a, b in zip(sums(own, period), sums(other, period), strict=True)]
+
+
+def sums(values: list[float], period: int) -> list[float]:
+    """Over `period` values each."""
+    return [sum(values[start : start + period]) for start in range(0, len(values), period)]
 
 
 def make_bench(model: str, precision: str, batch_size: int, device: torch.device) -> Bench:
@@ -82,26 +90,27 @@ def make_bench(model: str, precision: str, batch_size: int, device: torch.device
     return Bench(network, train, val, DTYPES[precision])
 
 
-def measure_seconds(bench: Bench, names: list[str], rounds: int) -> dict[str, list[float]]:
-    """Of a step, in every round."""
+def measure_seconds(bench: Bench, names: list[str], rounds: int) -> tuple[dict[str, int], dict[str, list[float]]]:
+    """Periods, and seconds of a step in every round: as many rounds as whole periods take."""
     contenders = {name: bench.all()[name]() for name in names}
-    for contender in contenders.values():
-        contender.turn()  # allocates what is allocated once
-        contender.turn()
+    periods = {name: contender.period for name, contender in contenders.items()}
+    for _ in range(2):
+        for contender in contenders.values():
+            contender.turn()  # allocates what is allocated once
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
+    for _ in range(math.lcm(*periods.values()) * math.ceil(rounds / math.lcm(*periods.values()))):
         for name, contender in contenders.items():
             seconds[name].append(timed(contender, bench.device))
-    return seconds
+    return periods, seconds
 
 
 def timed(contender: Contender, device: torch.device) -> float:
-    """Seconds a step of one turn."""
+    """Seconds of one turn."""
     synchronize(device)
     started = time.perf_counter()
     contender.turn()
     synchronize(device)
-    return (time.perf_counter() - started) / contender.steps
+    return time.perf_counter() - started
 
 
 def measure_memory(bench: Bench, names: list[str]) -> dict[str, float]:
@@ -112,7 +121,7 @@ def measure_memory(bench: Bench, names: list[str]) -> dict[str, float]:
         contender = bench.all()[name]()
         for _ in range(2):
             contender.turn()
-        peaks[name] = peak(contender.turn, bench.device) / unit
+        peaks[name] = max(peak(contender.turn, bench.device) for _ in range(contender.period)) / unit
         del contender
     return peaks
 

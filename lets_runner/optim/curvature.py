@@ -69,7 +69,7 @@ class Exact(Curvature):
             sam.differentiate(step.closures, slope, reduce=step.reduces)
         sam.gradient_evaluations += 1  # the inner derivative
         product = sam.gradients(step.params)
-        sam.zero_grad(set_to_none=True)
+        sam.forget_gradients()
         return product
 
 

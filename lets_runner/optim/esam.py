@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.step import Step
+from lets_runner.optim.step import Step, mean_loss
 from lets_runner.optim.vector import Vector
 
 
@@ -57,7 +57,7 @@ class ESAM(SAM):
 
     def perturbed_objective(self, losses: Tensor, before: Tensor) -> Tensor:
         if self.gamma == 1:
-            return losses.mean()
+            return mean_loss(losses)
         if losses.ndim == 0:
             raise ValueError("ESAM with gamma below 1 needs every example's loss: let the closure return the vector")
         count = max(1, round(self.gamma * len(losses)))

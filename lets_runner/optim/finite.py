@@ -4,6 +4,7 @@ On a CPU a check answers at once. On an accelerator asking would make the host w
 verdict stays on the device, keeps the update from happening there, and reaches the host a few steps later.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,7 @@ class ImmediateGuard:
 
     def check(self, pass_name: str, step: int, rho: Tensor, *values: Tensor) -> None:
         """Raise NonFiniteError unless every 0-dim tensor of `values` is finite."""
-        if not all(torch.isfinite(value) for value in values):
+        if not all(math.isfinite(value) for value in values):
             raise NonFiniteError(pass_name, step, float(rho))
 
     def update(self, base: Optimizer) -> None:
@@ -55,7 +56,7 @@ class ImmediateGuard:
 
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
-        mended = bool(self._scale.update(torch.tensor(bad))) or self._skip
+        mended = self._scale.told(bad=bad) or self._skip
         self.skipped += bad and mended and not updated
         return mended
 

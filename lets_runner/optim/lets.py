@@ -155,7 +155,7 @@ class LETS(RadiusRule):
         """The loss at θ_{t+1} and its slope along u."""
         loss, gradient = self.sam.differentiate_frozen(batch, step.params)
         slope = vector.dot(gradient, u)
-        self.zero_grad(set_to_none=True)
+        self.sam.forget_gradients()
         self.sam.check(name, step, loss, slope)
         return loss, slope
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lets_runner.optim.batchnorm import frozen_statistics
+from lets_runner.optim.batchnorm import frozen, normalisers
 from lets_runner.optim.ranks import ranks_of
 from lets_runner.optim.scaling import loss_scale as scaling
-from lets_runner.optim.step import Batch, Closure
+from lets_runner.optim.step import Batch, Closure, mean_loss
 from lets_runner.optim.vector import Vector
 from lets_runner.optim.wrapper import OptimizerWrapper
 
@@ -18,7 +18,7 @@ Objective = Callable[[int, Tensor], Tensor]
 
 
 def _mean_loss(number: int, losses: Tensor) -> Tensor:
-    return losses.mean()
+    return mean_loss(losses)
 
 
 class Passes(OptimizerWrapper):
@@ -32,6 +32,7 @@ class Passes(OptimizerWrapper):
     def __init__(self, base: Optimizer, model: nn.Module | None, *, loss_scale: Literal["dynamic"] | float | None):
         super().__init__(base)
         self.model = model
+        self.normalisers = normalisers(model)
         self.gradient_evaluations = 0
         self._scale = scaling(loss_scale, self.device)
         self._ranks = ranks_of(model)
@@ -51,7 +52,7 @@ class Passes(OptimizerWrapper):
             reduce: over the processes too; else each keeps its own gradient.
         """
         closures = closures_of(batch)
-        self.zero_grad(set_to_none=True)
+        self.forget_gradients()
         torch.clear_autocast_cache()  # inside an outer autocast it would hold the weights of the pass before
         means = []
         for number, closure in enumerate(closures):
@@ -59,24 +60,32 @@ class Passes(OptimizerWrapper):
             with self._ranks.reducing(reduce and last), torch.enable_grad():
                 losses = closure()
                 _check_loss(losses, self.param_groups if number == 0 else [])
-                value = objective(number, losses) / len(closures)
+                value = objective(number, losses)
+                if len(closures) > 1:
+                    value = value / len(closures)
                 if value.requires_grad:
                     self._scale.up(value).backward()
-            means.append(losses.detach().mean())
+            means.append(mean_loss(losses.detach()))
         self._scale.down([p.grad for p in self.parameters if p.grad is not None])
         self.gradient_evaluations += 1
         return self._mean(means)
 
     def differentiate_frozen(self, batch: Batch, params: Vector) -> tuple[Tensor, Vector]:
         """Loss of `batch` and its gradient at the present weights, running statistics frozen."""
-        with frozen_statistics(self.model):
+        with frozen(self.normalisers):
             return self.differentiate(batch), self.gradients(params)
 
     def evaluate(self, batch: Batch) -> Tensor:
         """The loss of `batch` at the present weights, forward only, running statistics frozen."""
         torch.clear_autocast_cache()
-        with frozen_statistics(self.model), torch.no_grad():
-            return self._mean([closure().detach().mean() for closure in closures_of(batch)])
+        with frozen(self.normalisers), torch.no_grad():
+            return self._mean([mean_loss(closure().detach()) for closure in closures_of(batch)])
+
+    def forget_gradients(self) -> None:
+        """What `zero_grad` does, without its cost for hooks and the profiler; there are several passes in a step."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.grad = None
 
     def _mean(self, losses: list[Tensor]) -> Tensor:
         """Over microbatches and processes."""

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lets_runner.optim import finite, sensitivity, vector
-from lets_runner.optim.batchnorm import frozen_statistics, statistics
+from lets_runner.optim.batchnorm import frozen, normalisers, statistics
 from lets_runner.optim.passes import Passes, closures_of
 from lets_runner.optim.replay import randomness, replay
 from lets_runner.optim.scalar import scalar
 from lets_runner.optim.shards import EachShard, WholeBatch
-from lets_runner.optim.step import Batch, Closure, Last, Observer, Step
+from lets_runner.optim.step import Batch, Closure, Last, Observer, Step, mean_loss
 from lets_runner.optim.vector import Vector
 
 NOBODY = Observer()
@@ -130,7 +130,7 @@ class SAM(Passes):
 
     def perturbed_objective(self, losses: Tensor, before: Tensor) -> Tensor:
         """What the perturbed pass differentiates: a 0-dim tensor from what a closure returned, at θ + ρε̂ and at θ."""
-        return losses.mean()
+        return mean_loss(losses)
 
     def finish(self, step: Step) -> None:
         """What the variant does to the weights beside the base optimizer's update, right after it."""
@@ -150,7 +150,8 @@ class SAM(Passes):
         """
         self._guard.poll(self._rho)
         self.steps += 1
-        before = [buffer.clone() for buffer in statistics(self.model)] if self._guard.immediate else []
+        self.normalisers = normalisers(self.model)
+        before = [buffer.clone() for buffer in statistics(self.normalisers)] if self._guard.immediate else []
         step = self.blank_step(closures_of(train))
         try:
             self._run(step, val, rule)
@@ -209,7 +210,7 @@ class SAM(Passes):
     def _share_statistics(self) -> None:
         """Every process has seen its own part of the batch: give all of them the mean of the running statistics."""
         if self._ranks.size > 1:
-            self._ranks.mean_(buffer for buffer in statistics(self.model) if buffer.is_floating_point())
+            self._ranks.mean_(buffer for buffer in statistics(self.normalisers) if buffer.is_floating_point())
 
     def first_pass(self, step: Step, *, reduce: bool = True) -> None:
         """Fill in what the weights θ tell; `reduce` as in `differentiate`."""
@@ -217,7 +218,7 @@ class SAM(Passes):
 
         def objective(number: int, loss: Tensor) -> Tensor:
             losses.append(loss.detach())
-            return loss.mean()
+            return mean_loss(loss)
 
         step.loss = self.differentiate(step.closures, objective, reduce=reduce)
         step.losses = losses
@@ -229,7 +230,7 @@ class SAM(Passes):
         """Fill in what θ + ρε̂ tells, ρ being known, and let `rule` look; the weights come back."""
         step.reduces = reduce
         step.direction, step.direction_norm = self.direction(step)
-        with self._perturbed_weights(step), frozen_statistics(self.model):
+        with self._perturbed_weights(step), frozen(self.normalisers):
             replay(step.randomness, self.device)
             step.perturbed_loss = self.differentiate(
                 step.closures, lambda n, loss: self.perturbed_objective(loss, step.losses[n]), reduce=reduce
@@ -266,7 +267,7 @@ class SAM(Passes):
     def _roll_back(self, step: Step, before: Vector) -> None:
         if step.perturbed:
             vector.copy_(step.params, [self._buffer(p) for p in step.params])
-        for buffer, old in zip(statistics(self.model), before, strict=True):
+        for buffer, old in zip(statistics(self.normalisers), before, strict=True):
             buffer.copy_(old)
 
     # For radius rules.

@@ -33,6 +33,9 @@ class NoScale:
     def update(self, bad: Tensor) -> Tensor:
         return torch.zeros_like(bad)
 
+    def told(self, *, bad: bool) -> bool:
+        return False
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -69,6 +72,10 @@ class LossScale:
         self.streak = torch.where(bad | doubles, 0, self.streak + 1)
         self.scale = torch.where(bad, self.scale / 2, good).clamp(SMALLEST, LARGEST)
         return mendable
+
+    def told(self, *, bad: bool) -> bool:
+        """`update` by a host that knows."""
+        return bool(self.update(torch.tensor(bad)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"scale": self.scale, "streak": self.streak}

@@ -17,6 +17,11 @@ Batch = Closure | Sequence[Closure]  # of a whole batch, or of parts of equal si
 SMALLEST_NORM = 1e-30
 
 
+def mean_loss(losses: Tensor) -> Tensor:
+    """Of what a closure returned: the mean already, or every example's loss."""
+    return losses.mean() if losses.ndim else losses
+
+
 @dataclass(eq=False)
 class Step:
     """One step on its way, as the hooks of variants and radius rules see it; the vectors are gone `after_update`.
