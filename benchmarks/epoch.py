@@ -1,7 +1,8 @@
 """What the runner adds to training: `python -m benchmarks.epoch --help`.
 
-The runner's epoch, with rows, metrics, checkpoints and curves written, against a bare loop that makes the same passes
-over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else done.
+The runner's epoch, with its batches drawn and rows, metrics and a checkpoint written, against a bare loop that makes the
+same passes over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else
+done. What a run does once, before its first epoch and after its last, is told beside it.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from lets_runner.data import CIFAR10
 from lets_runner.run import Run
 from lets_runner.supervisor import supervise
 
+EPOCHS = 3
+
 
 def main() -> None:
     """Print a line with the ratio of the two."""
@@ -35,12 +38,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), arguments.images)
         ratios = [compare(Path(folder) / f"{number}", arguments, folder) for number in range(arguments.rounds)]
-    runner, bare = (statistics.median(pair[index] for pair in ratios) for index in range(2))
-    ratio = statistics.median(pair[0] / pair[1] for pair in ratios)
-    each = ", ".join(f"{a / b:.3f}" for a, b in ratios)
+    runner, once, bare = (statistics.median(column) for column in zip(*ratios, strict=True))
+    ratio = statistics.median(epoch / bare for epoch, _, bare in ratios)
+    each = ", ".join(f"{epoch / bare:.3f}" for epoch, _, bare in ratios)
     device = cli._device(arguments.device)
     print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
-    print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each})")
+    print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each}); once a run {once:.2f} s")
 
 
 def write_images(root: Path, count: int) -> None:
@@ -54,8 +57,8 @@ def write_images(root: Path, count: int) -> None:
         (folder / name).write_bytes(np.concatenate([labels, pixels], 1).tobytes())
 
 
-def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[float, float]:
-    """Seconds of the runner's epoch and of the bare loop."""
+def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[float, float, float]:
+    """Seconds of the runner's epoch, of what it does once a run, and of the bare loop."""
     overrides = [
         "data=cifar10",
         f"data.root={root}",
@@ -64,18 +67,32 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         f"batch_size={arguments.batch_size}",
         f"device={arguments.device}",
         f"output={output}",
-        "epochs=1",
+        f"epochs={EPOCHS}",
     ]
     cfg, named = cli.compose(*overrides)
     device = cli._device(cfg.device)
     bare = bare_seconds(cli._build(cfg, device).trainer, device)
     parts = cli._build(cfg, device)
     test: Any = OneImage(device)
-    with Run(config.run_directory(cfg, named), config.to_yaml(cfg)) as run:
+    with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg)) as run:
         run.open()
         started = time.perf_counter()
         supervise(run, parts.trainer, test, {}, progress=False)
-        return time.perf_counter() - started, bare
+        seconds = time.perf_counter() - started
+    epoch = (run.saved[-1] - run.saved[0]) / (EPOCHS - 1)
+    return epoch, seconds - EPOCHS * epoch, bare
+
+
+class TimedRun(Run):
+    """Notes when a checkpoint is on the disk."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.saved: list[float] = []
+
+    def save(self, *arguments: Any, **settings: Any) -> None:
+        super().save(*arguments, **settings)
+        self.saved.append(time.perf_counter())
 
 
 class OneImage:

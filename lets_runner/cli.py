@@ -5,6 +5,7 @@ conf -> compose -> check -> build everything -> for every record: write it down 
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -20,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -63,10 +64,7 @@ def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     config.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides), return_hydra_config=True)
-    named = config.names(cfg.hydra.runtime.choices)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg, named
+    return config.split(cfg)
 
 
 def _complain(error: Exception, place: str = "") -> None:
@@ -79,8 +77,11 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"lets-train: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _job(failures: list[Exception], cfg: DictConfig) -> None:
-    """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on."""
+def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
+    """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on.
+
+    Returns the validation accuracy, for sweepers that want a number.
+    """
     config.register()  # some launchers take it to another process
     slurm.as_torchrun()
     job = HydraConfig.get()
@@ -89,20 +90,23 @@ def _job(failures: list[Exception], cfg: DictConfig) -> None:
     directory = config.run_directory(cfg, named)
     try:
         train(cfg, directory, named)
+        return read_summary(directory).get("val_accuracy")
     except (UserError, FloatingPointError) as error:
         failures.append(error)
         _complain(error, f"{directory}: " if sweep else "")
         if sweep:
             _leave_note(directory, str(error), seed=cfg.seed)
+        return None
     except Exception as error:
         if sweep:
             _leave_note(directory, repr(error), seed=cfg.seed)
+            traceback.print_exc()  # a sweep hears of it otherwise only by the count
         raise
 
 
 def _leave_note(directory: Path, text: str, *, seed: int) -> None:
     """A refused run of a sweep leaves its reason where its results would be; never over a run that has some."""
-    if not read_summary(directory):
+    if "step" not in read_summary(directory):
         directory.mkdir(parents=True, exist_ok=True)
         Run(directory, config="").summarise(status="failed", error=text, seed=seed)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 # Keys that do not make another configuration: where it goes, how it looks, which seed, what the runner fills in, and
 # how processes share the work: any number of them may go on with a run.
@@ -126,6 +126,14 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"device={cfg.device}: must be auto, cpu, cuda or cuda:N")
 
 
+def split(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
+    """What Hydra composed, without Hydra's own part, and what to call the run."""
+    named = names(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, named
+
+
 def identity(cfg: DictConfig) -> str:
     """A hash that stands for the configuration, seed and destination apart."""
     plain = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
@@ -183,7 +191,7 @@ def one_line(error: Exception, overrides: list[str]) -> str:
 
 
 # Which of our extras brings a plugin of Hydra that a preset builds on.
-EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "joblib": "sweep"}
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "joblib": "sweep", "optuna": "sweep"}
 
 
 def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:

@@ -1,0 +1,77 @@
+"""The sweeper of `lets-train -m`: runs what is not finished yet, and says at the end how it went.
+
+Hydra looks for sweepers in this namespace, in every program that uses it; so nothing heavy is loaded before a sweep.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+class LetsSweeper(BasicSweeper):
+    """Every combination of the values that are swept over; a run that has finished before is not launched.
+
+    Args:
+        params: {key: values}, the sweep of a configuration; what the command line says of a key wins.
+        grids: a list of such sweeps, to be run one beside the other, each with `params`.
+        max_batch_size: is ignored: a launcher gets all jobs at once.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        grids: Sequence[Mapping[str, Any]] | None = None,
+    ):
+        super().__init__(max_batch_size=None, params=dict(params or {}))
+        self._composed: dict[tuple[str, ...], Any] = {}
+        self.grids = [dict(grid) for grid in grids or [{}]]
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Launch what is missing or unfinished, and print a line that sums up.
+
+        Raises:
+            SystemExit: some run is not finished in the end.
+        """
+        from lets_runner.processes import rank
+        from lets_runner.sweep import Sweep
+
+        assert self.launcher is not None
+        sweep = Sweep({self._directory(job): job for job in self.jobs(arguments)})
+        try:
+            sweep.run(lambda overrides: self.launcher.launch(overrides, initial_job_idx=0))  # type: ignore[union-attr]
+        finally:
+            if rank() == 0:
+                print(sweep.result())
+        if sweep.unfinished():
+            sys.exit(1)
+
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of every run, none twice."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        jobs = []
+        for grid in self.grids:
+            swept = {**self.params, **grid}
+            words = [f"{key}={value}" for key, value in swept.items()]
+            [batch] = self.split_arguments(parser.parse_overrides([*words, *arguments]), None)
+            jobs += batch
+        return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
+
+    def _directory(self, overrides: list[str]) -> Path:
+        from lets_runner import config
+
+        assert self.hydra_context is not None and self.config is not None
+        seeds = [word.removeprefix("seed=") for word in overrides if word.startswith("seed=")]
+        rest = tuple(word for word in overrides if not word.startswith("seed="))
+        if rest not in self._composed:  # which takes a while, and seeds alone change nothing else
+            loader = self.hydra_context.config_loader
+            self._composed[rest] = config.split(loader.load_sweep_config(self.config, list(rest)))
+        cfg, named = self._composed[rest]
+        if seeds:
+            cfg.seed = seeds[-1]
+        return config.run_directory(cfg, named)
