@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
@@ -29,7 +30,7 @@ class LetsSweeper(BasicSweeper):
     ):
         super().__init__(max_batch_size=None, params=dict(params or {}))
         self._composed: dict[tuple[str, ...], Any] = {}
-        self.grids = [dict(grid) for grid in grids or [{}]]
+        self.grids = [dict(grid) for grid in grids or []]
 
     def sweep(self, arguments: list[str]) -> None:
         """Launch what is missing or unfinished, and print a line that sums up.
@@ -41,7 +42,10 @@ class LetsSweeper(BasicSweeper):
         from lets_runner.sweep import Sweep
 
         assert self.launcher is not None
-        sweep = Sweep({self._directory(job): job for job in self.jobs(arguments)})
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        jobs = combinations(self.params, self.grids, arguments, loader)
+        sweep = Sweep({self._directory(job): job for job in jobs})
         try:
             sweep.run(lambda overrides: self.launcher.launch(overrides, initial_job_idx=0))  # type: ignore[union-attr]
         finally:
@@ -49,18 +53,6 @@ class LetsSweeper(BasicSweeper):
                 print(sweep.result())
         if sweep.unfinished():
             sys.exit(1)
-
-    def jobs(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of every run, none twice."""
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        jobs = []
-        for grid in self.grids:
-            swept = {**self.params, **grid}
-            words = [f"{key}={value}" for key, value in swept.items()]
-            [batch] = self.split_arguments(parser.parse_overrides([*words, *arguments]), None)
-            jobs += batch
-        return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
 
     def _directory(self, overrides: list[str]) -> Path:
         from lets_runner import config
@@ -75,3 +67,19 @@ class LetsSweeper(BasicSweeper):
         if seeds:
             cfg.seed = seeds[-1]
         return config.run_directory(cfg, named)
+
+
+def combinations(
+    params: Mapping[str, Any],
+    grids: Sequence[Mapping[str, Any]],
+    arguments: Sequence[str],
+    loader: ConfigLoader | None = None,
+) -> list[list[str]]:
+    """The overrides of every run of a sweep, none twice; without a `loader`, `glob(...)` is no value to sweep over."""
+    parser = OverridesParser.create(config_loader=loader)
+    jobs: list[list[str]] = []
+    for grid in grids or [{}]:
+        words = [f"{key}={value}" for key, value in {**params, **grid}.items()]
+        [batch] = BasicSweeper.split_arguments(parser.parse_overrides([*words, *arguments]), None)
+        jobs += batch
+    return [list(job) for job in dict.fromkeys(map(tuple, jobs))]

@@ -32,6 +32,7 @@ from lets_runner.optim import FixedRadius, RadiusRule
 from lets_runner.processes import Group, Processes, launched, local_rank, part, rank
 from lets_runner.run import Run, environment, read_summary
 from lets_runner.supervisor import follow, result, supervise
+from lets_runner.sweep import mark
 from lets_runner.trainer import ALONE, Loader, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
@@ -88,6 +89,8 @@ def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)
     directory = config.run_directory(cfg, named)
+    if sweep:
+        mark(directory)
     try:
         train(cfg, directory, named)
         return read_summary(directory).get("val_accuracy")
@@ -107,7 +110,6 @@ def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
 def _leave_note(directory: Path, text: str, *, seed: int) -> None:
     """A refused run of a sweep leaves its reason where its results would be; never over a run that has some."""
     if "step" not in read_summary(directory):
-        directory.mkdir(parents=True, exist_ok=True)
         Run(directory, config="").summarise(status="failed", error=text, seed=seed)
 
 

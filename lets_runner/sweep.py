@@ -8,6 +8,8 @@ from typing import Any
 
 from lets_runner.run import read_summary
 
+MARK = ".begun"  # a file that a run of a sweep touches before all else
+
 
 class Sweep:
     """Runs that belong together.
@@ -19,25 +21,35 @@ class Sweep:
     def __init__(self, jobs: dict[Path, list[str]]):
         self.jobs = jobs
         self.skipped = [directory for directory in jobs if _finished(directory)]
-        self._before = {directory: _written(directory) for directory in jobs}
+        self._marks = {directory: _mark(directory) for directory in jobs}
 
     def run(self, launch: Callable[[list[list[str]]], Any]) -> None:
-        """Launch what has not finished; where a launcher gives up, say because a worker of its was killed, go on with
-        what it has not begun.
+        """Launch what has not finished.
+
+        Where a launcher gives up half-way, say because a worker of its was killed, what it has not begun goes first;
+        then what it was at, each by itself, so that whoever brought it down brings down nobody else.
 
         Raises:
             Exception: what a launcher raised that began nothing.
         """
         left = [directory for directory in self.jobs if directory not in self.skipped]
+        broken: list[Path] = []
         while left:
             try:
                 launch([self.jobs[directory] for directory in left])
-                return
+                break
             except Exception as error:
-                before, left = left, [directory for directory in left if not self._begun(directory)]
-                if len(left) == len(before):
+                begun = [directory for directory in left if self._begun(directory)]
+                if not begun:
                     raise
-                print(f"lets-train: the launcher gave up ({' '.join(str(error).split())[:300]})", file=sys.stderr)
+                _complain(error)
+                broken += [directory for directory in begun if self._status(directory) == "broken off"]
+                left = [directory for directory in left if directory not in begun]
+        for directory in broken:
+            try:
+                launch([self.jobs[directory]])
+            except Exception as error:
+                _complain(error)
 
     def unfinished(self) -> list[Path]:
         return [directory for directory in self.jobs if not _finished(directory)]
@@ -51,22 +63,34 @@ class Sweep:
         return f"{len(self.jobs)} runs: {', '.join(counts)}; lets-report {self._root()}"
 
     def _begun(self, directory: Path) -> bool:
-        return _written(directory) != self._before[directory]
+        return _mark(directory) != self._marks[directory]
 
     def _status(self, directory: Path) -> str:
-        status = read_summary(directory).get("status", "not run") if self._begun(directory) else "not run"
-        return "broken off" if status in ("running", "interrupted") else status
+        status = read_summary(directory).get("status")
+        if not self._begun(directory):
+            return "not run"
+        return status if status in ("finished", "failed") else "broken off"
 
     def _root(self) -> str:
         """What all directories have in common: <output> of <output>/<names>/<hash>/<seed>."""
         return " ".join(sorted({str(directory.parents[2]) for directory in self.jobs}))
 
 
-def _written(directory: Path) -> int | None:
-    """When its summary was, in nanoseconds; None without one."""
-    summary = directory / "summary.json"
-    return summary.stat().st_mtime_ns if summary.exists() else None
+def mark(directory: Path) -> None:
+    """Note that the run of `directory` has begun."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MARK).touch()
+
+
+def _mark(directory: Path) -> int | None:
+    """When a run was begun last, in nanoseconds; None if never."""
+    path = directory / MARK
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _finished(directory: Path) -> bool:
     return bool(read_summary(directory, status="finished"))
+
+
+def _complain(error: Exception) -> None:
+    print(f"lets-train: the launcher gave up ({' '.join(str(error).split())[:300]})", file=sys.stderr)

@@ -25,8 +25,9 @@ ALLOWED = {
     "slurm": set(),
     "trainer": {"processes", "tasks"},
     "run": {"trainer"},
+    "sweep": {"run"},
     "supervisor": {"report", "run", "slurm", "trainer"},
-    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "trainer"},
+    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "trainer"},
 }
 OUTSIDE = {
     "optim": {"torch"},
