@@ -1,7 +1,7 @@
 """What the runner adds to training: `python -m benchmarks.epoch --help`.
 
-The runner's epoch, with its batches drawn and rows, metrics and a checkpoint written, against a bare loop that makes the
-same passes over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else
+The runner's epoch, with its batches drawn and rows, metrics and a checkpoint written, against a bare loop that makes
+the same passes over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else
 done. What a run does once, before its first epoch and after its last, is told beside it.
 """
 

@@ -27,10 +27,8 @@ class TestCombinations:
 
     def test_grids_stand_beside_each_other(self):
         jobs = combinations({"s": "0,1"}, [{"a": "1,2"}, {"a": 3, "b": 4}], [])
-        assert jobs == [["s=0", "a=1"], ["s=0", "a=2"], ["s=1", "a=1"], ["s=1", "a=2"]] + [
-            ["s=0", "a=3", "b=4"],
-            ["s=1", "a=3", "b=4"],
-        ]
+        first = [["s=0", "a=1"], ["s=0", "a=2"], ["s=1", "a=1"], ["s=1", "a=2"]]
+        assert jobs == [*first, ["s=0", "a=3", "b=4"], ["s=1", "a=3", "b=4"]]
 
     def test_the_command_line_wins_and_nothing_runs_twice(self):
         assert combinations({"s": "0,1"}, [{"a": 1}, {"a": 2}], ["a=9", "s=5"]) == [["s=5", "a=9"]]
@@ -98,7 +96,7 @@ def test_a_broken_off_run_goes_on(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     words = ["-m", *QUICK, "seed=0,1"]
     assert lets_train(monkeypatch, *words) == 0
-    [broken, other] = sorted(summaries("runs"))
+    [broken, _] = sorted(summaries("runs"))
     (broken / "summary.json").write_text('{"status": "running"}')
     capfd.readouterr()
     assert lets_train(monkeypatch, *words) == 0

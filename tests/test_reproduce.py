@@ -1,0 +1,64 @@
+"""`scripts/reproduce`: an experiment from one command, killed half-way and started again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
+
+
+def reproduce(*arguments, **settings):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **settings
+    )
+
+
+def finished(folder):
+    summaries = {path: json.loads(path.read_text()) for path in folder.rglob("summary.json")}
+    return [path for path, summary in summaries.items() if summary["status"] == "finished"]
+
+
+def test_killed_half_way_and_started_again(tmp_path):
+    words = ("cifar10_vit_s", "--scale", "smoke", "--output", str(tmp_path))
+    process = reproduce(*words, start_new_session=True)
+    while not finished(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {path: path.stat().st_mtime_ns for path in finished(tmp_path)}
+    assert 0 < len(before) < 5
+    process = reproduce(*words)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    assert f"5 runs: {5 - len(before)} finished, 0 failed, {len(before)} skipped (finished before)" in out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with open(tmp_path / "report" / "table.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) >= 1
+
+
+def test_what_full_comes_to_is_said_first(tmp_path):
+    out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
+    # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
+    words = out.split(", full: ")[1].replace(",", "").split()
+    runs, evaluations = int(words[0]), int(words[2])
+    steps = 40 * (1131 // 64)  # epochs, and batches of the training split
+    # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS three but for the last
+    assert runs == 5 * (32 + 5 + 8)
+    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
+    assert "hours of this machine" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_experiments_are_refused_with_their_names():
+    process = reproduce("cifar11")
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "cifar10_resnet18" in out
