@@ -38,7 +38,7 @@ def main() -> None:
     runner, bare = (statistics.median(pair[index] for pair in ratios) for index in range(2))
     ratio = statistics.median(pair[0] / pair[1] for pair in ratios)
     each = ", ".join(f"{a / b:.3f}" for a, b in ratios)
-    device = cli._device(arguments.device)
+    device = cli.pick_device(arguments.device)
     print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
     print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each})")
 
@@ -67,7 +67,7 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         "epochs=1",
     ]
     cfg, named = cli.compose(*overrides)
-    device = cli._device(cfg.device)
+    device = cli.pick_device(cfg.device)
     bare = bare_seconds(cli._build(cfg, device).trainer, device)
     parts = cli._build(cfg, device)
     test: Any = OneImage(device)

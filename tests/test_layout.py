@@ -26,7 +26,9 @@ ALLOWED = {
     "trainer": {"processes", "tasks"},
     "run": {"trainer"},
     "supervisor": {"report", "run", "slurm", "trainer"},
-    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "trainer"},
+    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "tasks", "trainer"},
+    "probe": {"optim", "run", "tasks"},
+    "probe_cli": {"cli", "config", "data", "probe", "run"},
 }
 OUTSIDE = {
     "optim": {"torch"},
@@ -40,6 +42,8 @@ OUTSIDE = {
     "config": {"hydra", "omegaconf"},
     "supervisor": {"tqdm"},
     "cli": {"torch", "numpy", "hydra", "omegaconf"},
+    "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
+    "probe_cli": {"torch", "numpy", "omegaconf", "yaml"},
 }
 
 
