@@ -33,7 +33,7 @@ class Hessian:
         self.operator = _Operator(
             objective,
             SimpleNamespace(reduction="mean"),  # of the objective, which is model and loss in one
-            objective.params,
+            list(objective.params),
             [(batch, batch[-1]) for batch in objective.batches],
             batch_size_fn=lambda batch: len(batch[0]),
             check_deterministic=False,  # the model is in evaluation mode, the batches are a list

@@ -19,6 +19,7 @@ AXES = ("alpha", "beta")
 Landscape = dict[str, np.ndarray]
 
 
+@torch.no_grad()
 def filter_normalised(weights: Vector, *, seed: tuple[int, ...]) -> Vector:
     """A Gaussian direction d with ‖d_i‖ = ‖θ_i‖ for every filter i: what feeds one output channel or unit.
 

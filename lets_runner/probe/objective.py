@@ -27,7 +27,7 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, task: Task, examples: Examples, *, batch_size: int = 250):
         super().__init__()
         self.model, self.task, self.examples, self.batch_size = model.eval(), task, examples, batch_size
-        self.params = [param for param in model.parameters() if param.requires_grad]
+        self.params: Vector = [param for param in model.parameters() if param.requires_grad]
         self.batches: list[Examples] = list(zip(*(column.split(batch_size) for column in examples), strict=True))
 
     def __len__(self) -> int:

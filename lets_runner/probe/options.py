@@ -1,6 +1,7 @@
 """The command line of `lets-probe`: its options, their bounds, and how it refuses."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--examples", type=_count, default=1000, help="how many of them, or all if there are fewer")
     parser.add_argument("--seed", type=_seed, default=0, help="of the examples, and of all random vectors")
     parser.add_argument("--batch-size", type=_count, default=250, help="examples at once: memory against speed")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--double", action="store_true", help="compute in float64")
 
     hessian = parser.add_argument_group("hessian")
@@ -50,10 +51,16 @@ def parse() -> argparse.Namespace:
     sharp.add_argument("--ascent-steps", type=_count, default=1, help="1: SAM's own ascent")
 
     scape = parser.add_argument_group("landscape")
-    grid = {"metavar": ("CURVE", "SURFACE"), "help": "points along each direction, odd"}
-    scape.add_argument("--grid", type=_odd, nargs=2, default=[41, 21], **grid)
+    sizes = ("CURVE", "SURFACE")
+    scape.add_argument("--grid", type=_odd, nargs=2, default=[41, 21], metavar=sizes, help="points a direction, odd")
     scape.add_argument("--span", type=_positive, default=1.0, help="how far to go, in filter norms")
     return parser.parse_args()
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu, cuda or cuda:N")
+    return text
 
 
 def _number(text: str, kind: type, holds: Any, what: str) -> Any:

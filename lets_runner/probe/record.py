@@ -1,8 +1,9 @@
 """`probe/` in a run directory: what was measured of its weights, written down part by part."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Record:
         """Write the arrays as npz, and draw them."""
         self._make_way()
         for name, arrays in zip(LANDSCAPES, (curve, surface), strict=True):
-            write_whole(self.folder / f"{name}.npz", lambda file, arrays=arrays: np.savez(file, **arrays))
+            write_whole(self.folder / f"{name}.npz", partial(_save_arrays, arrays))
         figures.draw_curve(curve, self.folder / "landscape_1d", title=self.title)
         figures.draw_contours(surface, self.folder / "landscape_2d_contour", title=self.title)
         figures.draw_surface(surface, self.folder / "landscape_2d_surface", title=self.title)
@@ -70,3 +71,7 @@ class Record:
             for file in self.folder.glob("landscape_*"):
                 file.unlink()
             self.outdated = False
+
+
+def _save_arrays(arrays: Landscape, file: BinaryIO) -> None:
+    np.savez(file, **arrays)  # type: ignore[arg-type]
