@@ -83,12 +83,10 @@ class _Operator(HessianLinearOperator):
     def _matmat_batch(self, X: Examples, y: Tensor, M: list[Tensor]) -> list[Tensor]:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # no other attention can be differentiated twice
             gradient = torch.autograd.grad(self._model_func(X), self._params, create_graph=True, materialize_grads=True)
-        moving = [index for index, part in enumerate(gradient) if part.requires_grad]
-        outputs = [gradient[index] for index in moving]
 
         def product(column: int) -> tuple[Tensor, ...]:
-            vector = [M[index][..., column] for index in moving]
-            return torch.autograd.grad(outputs, self._params, vector, retain_graph=True, materialize_grads=True)
+            vector = [part[..., column] for part in M]
+            return torch.autograd.grad(gradient, self._params, vector, retain_graph=True, materialize_grads=True)
 
         products = [product(column) for column in range(M[0].shape[-1])]
         return [torch.stack(columns, dim=-1) for columns in zip(*products, strict=True)]

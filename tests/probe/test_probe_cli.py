@@ -150,13 +150,19 @@ def test_nothing_else_in_the_run_is_touched(run, lets_probe):
     assert after == before
 
 
-def test_best_checkpoint_and_double_precision(run, lets_probe):
-    shutil.copy(run / "checkpoints" / "last.pt", run / "checkpoints" / "best.pt")
+def test_best_checkpoint(run, lets_probe):
+    state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    torch.save({**state, "step": 11}, run / "checkpoints" / "best.pt")
+    lets_probe(run, *QUICK, "--only", "sharpness", "--checkpoint", "best")
+    assert (record(run)["checkpoint"], record(run)["step"]) == ("best", 11)
+
+
+def test_double_precision_is_of_the_same_weights_and_finer(run, lets_probe):
     lets_probe(run, *QUICK, "--only", "hessian")
     single = record(run)
-    lets_probe(run, *QUICK, "--only", "hessian", "--checkpoint", "best", "--double")
+    lets_probe(run, *QUICK, "--only", "hessian", "--double")
     double = record(run)
-    assert (double["checkpoint"], double["weights"]) == ("best", single["weights"])
+    assert double["weights"] == single["weights"]
     assert double["hessian_eigenvalues"] != single["hessian_eigenvalues"]
     assert double["hessian_eigenvalues"] == pytest.approx(single["hessian_eigenvalues"], rel=1e-4)
 
@@ -174,6 +180,8 @@ def test_a_run_that_cannot_be_probed_is_one_line_and_the_others_go_on(run, lets_
         (runs / name / "config.yaml").write_text(config)
     for name in ("e-unsaved", "f-damaged", "g-other", "h-diverged", "z-good"):
         shutil.copytree(run, runs / name)
+    (runs / "z-good" / "tracker").mkdir()
+    (runs / "z-good" / "tracker" / "config.yaml").write_text("some: thing of somebody else's")
     shutil.rmtree(run)
     shutil.rmtree(runs / "e-unsaved" / "checkpoints")
     (runs / "f-damaged" / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")

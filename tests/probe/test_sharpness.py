@@ -7,7 +7,7 @@ from reference import asam_direction, loss_and_gradient, norm, sam_direction
 from torch import nn
 
 from lets_runner.probe.objective import Objective
-from lets_runner.probe.sharpness import sharpness
+from lets_runner.probe.sharpness import _projected, sharpness
 from lets_runner.tasks import Classification
 
 M = 5
@@ -55,6 +55,12 @@ def test_several_steps_are_projected_ascent(problem, objective, adaptive):
             losses.append(loss_and_gradient([p + d for p, d in zip(params, delta, strict=True)], batch)[0])
         rises.append(max(losses) - loss_and_gradient(params, batch)[0])
     assert sharpness(objective, rho, m=M, steps=steps, adaptive=adaptive) == pytest.approx(np.mean(rises), rel=1e-9)
+
+
+def test_projection_shortens_what_lies_outside_and_nothing_else():
+    inside, outside = [torch.tensor([0.3, 0.0]), torch.tensor([0.4])], [torch.tensor([3.0, 0.0]), torch.tensor([4.0])]
+    torch.testing.assert_close(list(_projected(inside, 1.0)), inside)
+    torch.testing.assert_close(list(_projected(outside, 1.0)), [torch.tensor([0.6, 0.0]), torch.tensor([0.8])])
 
 
 def test_more_steps_never_find_less_and_at_times_more(objective):
