@@ -6,6 +6,7 @@ run directories -> configuration and checkpoint -> objective -> what is missing 
 import hashlib
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,6 +36,8 @@ EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it 
 
 def main() -> None:
     """The console script. A run that cannot be probed is one line on standard error, and the others go on."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are too few for second derivatives
     asked = parse()
     failures = 0
     try:
@@ -49,6 +52,10 @@ def main() -> None:
         except UserError as error:
             failures = complain(f"{directory}: {error}")
     sys.exit(failures)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    complain(f"warning: {message}")
 
 
 def find_runs(path: Path) -> Iterator[Path]:

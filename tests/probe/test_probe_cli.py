@@ -40,6 +40,8 @@ def lets_probe(monkeypatch, capfd):
     """The console script in this process: exit code, standard output and error."""
 
     def call(*arguments):
+        monkeypatch.setattr("warnings.showwarning", None)
+        monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
         monkeypatch.setattr(sys, "argv", ["lets-probe", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             probe_cli.main()
