@@ -41,7 +41,7 @@ def main() -> None:
     runner, once, bare = (statistics.median(column) for column in zip(*ratios, strict=True))
     ratio = statistics.median(epoch / bare for epoch, _, bare in ratios)
     each = ", ".join(f"{epoch / bare:.3f}" for epoch, _, bare in ratios)
-    device = cli._device(arguments.device)
+    device = cli.pick_device(arguments.device)
     print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
     print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each}); once a run {once:.2f} s")
 
@@ -70,7 +70,7 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         f"epochs={EPOCHS}",
     ]
     cfg, named = cli.compose(*overrides)
-    device = cli._device(cfg.device)
+    device = cli.pick_device(cfg.device)
     bare = bare_seconds(cli._build(cfg, device).trainer, device)
     parts = cli._build(cfg, device)
     test: Any = OneImage(device)

@@ -33,6 +33,7 @@ from lets_runner.processes import Group, Processes, launched, local_rank, part, 
 from lets_runner.run import Run, environment, read_summary
 from lets_runner.supervisor import follow, result, supervise
 from lets_runner.sweep import mark
+from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
@@ -122,7 +123,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         NonFiniteError: training diverged; the last checkpoint is intact.
     """
     config.check(cfg)
-    device = _device(cfg.device)
+    device = pick_device(cfg.device)
     processes = _processes(cfg, device)
     if finished := processes.share(lambda: read_summary(directory, status="finished")):
         if processes.leads:
@@ -172,10 +173,7 @@ def _build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) 
     """Everything a run needs. All settings are tried out before any data is read."""
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
-    data: Data = _make(cfg, "data")
-    task = _make(cfg, "task")
-    torch.manual_seed(cfg.seed)
-    model: nn.Module = _make(cfg, "model", data.shape, data.classes).to(device)
+    data, task, model = components(cfg, device)
     precision = _precision(cfg.precision, device)
     channels_last = _channels_last(cfg.channels_last, precision, device)
     if channels_last:
@@ -216,6 +214,18 @@ def _build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) 
         processes=processes,
     )
     return Parts(data, trainer, test)
+
+
+def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Module]:
+    """Data set (nothing of it read yet), task and untrained model of a configuration.
+
+    Raises:
+        UserError: a constructor refuses its settings.
+    """
+    data: Data = _make(cfg, "data")
+    task: Task = _make(cfg, "task")
+    torch.manual_seed(cfg.seed)
+    return data, task, _make(cfg, "model", data.shape, data.classes).to(device)
 
 
 def _make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
@@ -273,7 +283,7 @@ def _loaders(
     cfg: DictConfig, data: Data, device: torch.device, processes: Processes, *, channels_last: bool
 ) -> tuple[Loader, Loader | None, Loader]:
     """Training, validation (None if the split is empty) and test examples, as batches on the device."""
-    splits = processes.first(lambda: _splits(data))
+    splits = processes.first(lambda: read_splits(data))
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
 
@@ -290,14 +300,16 @@ def _loaders(
     return train, val, loader(splits.test, processes.size, 2, augmented=False)
 
 
-def _splits(data: Data) -> Splits:
+def read_splits(data: Data) -> Splits:
+    """The parts of a data set; a UserError where its files are not what they should be."""
     try:
         return data.splits()
     except (OSError, ValueError) as error:
         raise config.user_error("data", error) from error
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """What `auto` or another name of a device comes to here; a UserError where there is no such device."""
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
             f"device={name}: torch sees no CUDA device here; take device=cpu, or device=auto for what there is"

@@ -73,8 +73,7 @@ class Run:
 
     def summarise(self, **facts: Any) -> None:
         """Replace `summary.json`; numbers that are not finite become null."""
-        text = json.dumps({key: _plain(value) for key, value in facts.items()}, indent=2) + "\n"
-        write_whole(self.directory / "summary.json", lambda file: file.write(text.encode()))
+        write_json(self.directory / "summary.json", facts)
 
     def append(self, record: Record) -> None:
         """Add the rows of `record` to the csv files."""
@@ -123,19 +122,29 @@ class Run:
         if not path.exists():
             return None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's remarks on a file that will be refused anyway
-                # weights_only: a checkpoint is data, and a pickle that wants to run code is refused.
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-                raise ValueError("not a checkpoint of this program")
-            return state
-        except Exception as error:  # whatever a damaged file makes the reader raise
-            reason = str(error).strip().split("\n")[0][:200]
-            warnings.warn(
-                f"{path} cannot be read ({type(error).__name__}: {reason}); going on from the one before", stacklevel=3
-            )
+            return read_checkpoint(path)
+        except ValueError as error:
+            warnings.warn(f"{error}; going on from the one before", stacklevel=3)
             return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Run.save` wrote, on the CPU.
+
+    Raises:
+        ValueError: it cannot be read, or is no checkpoint of this program.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on a file that will be refused anyway
+            # weights_only: a checkpoint is data, and a pickle that wants to run code is refused.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise ValueError("not a checkpoint of this program")
+        return state
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {reason})") from error
 
 
 def _first_line(text: str) -> str:
@@ -196,6 +205,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     _sync(path.parent)
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Write `facts` whole; numbers in them that are not finite become null."""
+    text = json.dumps(_plain(facts), indent=2) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _sync(path: Path) -> None:
@@ -260,6 +275,10 @@ def _drop_rows(path: Path, step: int) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -27,7 +27,9 @@ ALLOWED = {
     "run": {"trainer"},
     "sweep": {"run"},
     "supervisor": {"report", "run", "slurm", "trainer"},
-    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "trainer"},
+    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "tasks", "trainer"},
+    "probe": {"optim", "run", "tasks"},
+    "probe_cli": {"cli", "config", "data", "probe", "run"},
 }
 OUTSIDE = {
     "optim": {"torch"},
@@ -41,6 +43,8 @@ OUTSIDE = {
     "config": {"hydra", "omegaconf"},
     "supervisor": {"tqdm"},
     "cli": {"torch", "numpy", "hydra", "omegaconf"},
+    "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
+    "probe_cli": {"torch", "numpy", "omegaconf", "yaml"},
 }
 
 

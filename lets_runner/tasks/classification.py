@@ -1,5 +1,6 @@
 """One class for every example: cross entropy and accuracy."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,6 +30,7 @@ class Classification:
 
     def _output(self, model: nn.Module, batch: tuple[Tensor, Tensor], smoothing: float, reduction: str) -> Output:
         inputs, labels = batch
-        scores = model(inputs).float()
+        scores = model(inputs)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = functional.cross_entropy(scores, labels, label_smoothing=smoothing, reduction=reduction)
         return Output(loss, (scores.detach().argmax(1) == labels).sum(), len(labels))

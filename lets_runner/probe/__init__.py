@@ -1,0 +1,1 @@
+"""How flat a minimum is: curvature, sharpness and loss landscapes of trained weights."""

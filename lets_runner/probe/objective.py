@@ -1,0 +1,79 @@
+"""What is probed: the mean loss over a fixed set of examples, as a function of a model's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lets_runner.optim import vector
+from lets_runner.optim.vector import Vector
+from lets_runner.tasks import Task
+
+Examples = tuple[Tensor, ...]  # what makes a batch, with all examples along the first dimension
+
+
+class Objective(nn.Module):
+    """L(θ): the loss that `model` was trained on (label smoothing included), over all of `examples`.
+
+    The model is put into evaluation mode for good: batch norm normalises by its running statistics, dropout is off.
+    So L is a function of the weights alone, and a mean over examples, however they are cut into batches.
+
+    Args:
+        examples: inputs (N, ...) and labels (N,), on the model's device.
+        batch_size: how many go through the model at once; it changes memory and speed, nothing else.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, examples: Examples, *, batch_size: int = 250):
+        super().__init__()
+        self.model, self.task, self.examples, self.batch_size = model.eval(), task, examples, batch_size
+        self.params: Vector = [param for param in model.parameters() if param.requires_grad]
+        self.batches: list[Examples] = list(zip(*(column.split(batch_size) for column in examples), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.examples[0])
+
+    def forward(self, batch: Examples) -> Tensor:
+        """Mean loss of one batch, with gradient."""
+        return self.task.loss(self.model, batch).loss
+
+    @torch.no_grad()
+    def measure(self) -> tuple[float, float]:
+        """Loss and accuracy at the present weights."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self.params[0].device)
+        for batch in self.batches:
+            output = self.task.loss(self.model, batch)
+            totals += torch.stack([output.loss.double() * output.count, output.correct.double()])
+        loss, accuracy = (totals / len(self)).tolist()
+        return loss, accuracy
+
+    def loss(self) -> float:
+        return self.measure()[0]
+
+    def gradient(self) -> Vector:
+        """∇L at the present weights; zero for a parameter that takes no part."""
+        total = [torch.zeros_like(param) for param in self.params]
+        for batch in self.batches:
+            share = len(batch[0]) / len(self)
+            vector.add_(total, torch.autograd.grad(self(batch) * share, self.params, materialize_grads=True))
+        return total
+
+    def shards(self, m: int) -> list["Objective"]:
+        """The objectives of `m` examples each; a rest that makes no whole shard is left out, unless it is all."""
+        pieces = list(zip(*(column.split(m) for column in self.examples), strict=True))
+        whole = [piece for piece in pieces if len(piece[0]) == m] or pieces
+        return [Objective(self.model, self.task, piece, batch_size=self.batch_size) for piece in whole]
+
+    @contextmanager
+    def at_origin(self) -> Iterator[Vector]:
+        """Copies of the weights as they are now; whatever `move` does, they come back to the bit."""
+        origin = [param.detach().clone() for param in self.params]
+        try:
+            yield origin
+        finally:
+            self.move(origin)
+
+    @torch.no_grad()
+    def move(self, weights: Vector) -> None:
+        """θ ← `weights`."""
+        vector.copy_(self.params, weights)

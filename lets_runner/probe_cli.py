@@ -1,0 +1,234 @@
+"""`lets-probe`: how flat the minima of finished or stopped runs are. Rebuilds each from its `config.yaml`.
+
+run directories -> configuration and checkpoint -> objective -> what is missing of the record -> `probe/`.
+"""
+
+import hashlib
+import os
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from lets_runner import cli
+from lets_runner.config import UserError
+from lets_runner.data import Data
+from lets_runner.probe.landscape import filter_normalised, landscape
+from lets_runner.probe.objective import Examples, Objective
+from lets_runner.probe.options import complain, parse
+from lets_runner.probe.record import Record
+from lets_runner.probe.sharpness import sharpness
+from lets_runner.run import environment, read_checkpoint
+
+EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
+
+
+def main() -> None:
+    """The console script. A run that cannot be probed is one line on standard error, and the others go on."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are too few for second derivatives
+    asked = parse()
+    failures = 0
+    try:
+        device = cli.pick_device(asked.device)
+        _check_extra(asked.only)
+        directories = list(dict.fromkeys(run for path in asked.runs for run in find_runs(path)))
+    except UserError as error:
+        sys.exit(complain(str(error)))
+    for directory in directories:
+        try:
+            probe(directory, asked, device)
+        except UserError as error:
+            failures = complain(f"{directory}: {error}")
+    sys.exit(failures)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    complain(f"warning: {message}")
+
+
+def find_runs(path: Path) -> Iterator[Path]:
+    """The run directory at `path`, or all of them below it.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = False
+    for folder, below, files in os.walk(path):
+        below.sort()
+        if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be told of
+            below.clear()
+            found = True
+            yield Path(folder).resolve()
+    if not found:
+        raise UserError(f"{path}: no run directory here or below; give one that lets-train has written, or its parent")
+
+
+def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
+    """Measure one run, and say so part by part; what its record has already is left alone.
+
+    Raises:
+        UserError: it cannot be probed; what was measured until then is written down.
+    """
+    cfg = _config(directory)
+    data, task, model = cli.components(cfg, device)
+    state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
+    examples = _examples(data, asked, device)
+    if asked.double:
+        model, examples = model.double(), tuple(c.double() if c.is_floating_point() else c for c in examples)
+    objective = Objective(model, task, examples, batch_size=asked.batch_size)
+    loss, accuracy = objective.measure()
+    if not np.isfinite(loss):
+        raise UserError(f"the loss at step {state['step']} is not finite: training has diverged, nothing to probe")
+    facts = _facts(objective, asked, step=state["step"], loss=loss, accuracy=accuracy)
+    print(f"{directory}: step {facts['step']}, {len(objective)} {asked.split} examples, batch norm in evaluation mode")
+    print(f"  loss {loss:.4g}, accuracy {accuracy:.2%}")
+    record = Record(directory, facts)
+    if record.outdated:
+        print("  what probe/ has was measured with other settings or weights, and gives way")
+    for part in asked.only:
+        _measure(part, objective, record, asked)
+
+
+def _measure(part: str, objective: Objective, record: Record, asked: Namespace) -> None:
+    if record.has(part, settings := _settings(part, asked)):
+        print(f"  {part}: measured before")
+        return
+    try:
+        MEASURES[part](objective, record, settings, asked.seed)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{part}: out of memory; take a smaller --batch-size than {asked.batch_size}") from error
+    except ValueError as error:
+        raise UserError(f"{part}: {error}") from error
+
+
+def _hessian(objective: Objective, record: Record, settings: dict[str, Any], seed: int) -> None:
+    from lets_runner.probe.hessian import Hessian
+
+    hessian = Hessian(objective, seed=seed)
+    eigenvalues = hessian.top_eigenvalues(settings["eigenvalues"])
+    trace, error = hessian.trace(settings["trace_samples"])
+    results = {"hessian_eigenvalues": eigenvalues, "hessian_trace": trace, "hessian_trace_error": error}
+    record.add("hessian", settings, results)
+    print(f"  hessian: top eigenvalues {', '.join(f'{e:.4g}' for e in eigenvalues)}; trace {trace:.4g} ± {error:.2g}")
+
+
+def _sharpness(objective: Objective, record: Record, settings: dict[str, Any], seed: int) -> None:
+    form = {"m": settings["m"], "steps": settings["ascent_steps"]}
+    plain = {f"{rho:g}": sharpness(objective, rho, **form) for rho in settings["rho"]}
+    adaptive = {f"{rho:g}": sharpness(objective, rho, adaptive=True, **form) for rho in settings["adaptive_rho"]}
+    record.add("sharpness", settings, {"m_sharpness": plain, "adaptive_sharpness": adaptive})
+    for name, values in {"m-sharpness": plain, "adaptive sharpness": adaptive}.items():
+        print(f"  {name}: " + ", ".join(f"{value:.4g} at {rho}" for rho, value in values.items()))
+
+
+def _landscape(objective: Objective, record: Record, settings: dict[str, Any], seed: int) -> None:
+    directions = [filter_normalised(objective.params, seed=(seed, number)) for number in range(2)]
+    along, across = settings["grid"]
+    curve = landscape(objective, directions[:1], points=along, span=settings["span"])
+    surface = landscape(objective, directions, points=across, span=settings["span"])
+    record.add_landscapes(settings, curve, surface)
+    print(f"  landscape: loss up to {curve['loss'].max():.4g} on the curve, {surface['loss'].max():.4g} on the surface")
+
+
+MEASURES = {"hessian": _hessian, "sharpness": _sharpness, "landscape": _landscape}
+
+
+def _settings(part: str, asked: Namespace) -> dict[str, Any]:
+    """What makes a part what it is, beside what all have in common."""
+    names = {
+        "hessian": ("eigenvalues", "trace_samples"),
+        "sharpness": ("m", "ascent_steps", "rho", "adaptive_rho"),
+        "landscape": ("grid", "span"),
+    }
+    return {name: getattr(asked, name) for name in names[part]}
+
+
+def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str, Any]:
+    used = environment()
+    used["versions"] |= {"scipy": version("scipy")}
+    if "hessian" in asked.only:
+        used["versions"] |= {"curvlinops": version("curvlinops-for-pytorch")}
+    return {
+        "checkpoint": asked.checkpoint,
+        "weights": _fingerprint(objective.model.state_dict()),
+        "split": asked.split,
+        "examples": len(objective),
+        "batch_norm": "eval",
+        "seed": asked.seed,
+        "double": asked.double,
+        **measured,
+        **used,
+    }
+
+
+def _fingerprint(state: dict[str, Tensor]) -> str:
+    """The same for the same weights, in whatever precision they are held."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+# From a run directory to what was trained in it.
+
+
+def _config(directory: Path) -> DictConfig:
+    """The configuration that a run wrote down: whole and resolved."""
+    try:
+        cfg = OmegaConf.load(directory / "config.yaml")
+    except FileNotFoundError as error:
+        raise UserError("has no config.yaml: this run was refused before it began") from error
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"config.yaml cannot be read: {error}") from error
+    if not isinstance(cfg, DictConfig) or any(cfg.get(key) is None for key in ("data", "model", "task", "seed")):
+        raise UserError("config.yaml is none that lets-train has written: it must say data, model, task and seed")
+    return cfg
+
+
+def _load(model: nn.Module, path: Path) -> dict[str, Any]:
+    """Put a checkpoint's weights into `model`; returns the whole checkpoint."""
+    if not path.exists():
+        raise UserError(f"there is no {path.parent.name}/{path.name}: nothing of this run was saved; train it first")
+    try:
+        state = read_checkpoint(path)
+        model.load_state_dict(state["model"])
+        return state
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise UserError(f"{path.parent.name}/{path.name} does not fit the model that config.yaml names") from error
+
+
+def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:
+    """Inputs and labels of the seeded subset, in random order, as the run has them: labels noisy, nothing augmented."""
+    part = getattr(cli.read_splits(data), asked.split)
+    if not len(part):
+        raise UserError(f"--split {asked.split}: this run has none (data.val_fraction=0); take --split train")
+    chosen = np.random.default_rng(asked.seed).permutation(len(part))[: asked.examples]
+    loader = data.loader(part[torch.from_numpy(chosen)], batch_size=1, seed=(0,), device=device, augmented=False)
+    with closing(data):
+        try:
+            columns = list(zip(*loader.in_order(), strict=True))
+        except OSError as error:
+            raise UserError(str(error)) from error
+    return tuple(torch.cat(column) for column in columns)
+
+
+def _check_extra(parts: list[str]) -> None:
+    if "hessian" in parts:
+        try:
+            import lets_runner.probe.hessian  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UserError(EXTRA) from error
