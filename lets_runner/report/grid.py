@@ -17,9 +17,12 @@ from lets_runner.report.methods import Method, distinct, method
 from lets_runner.report.runs import Run, Settings
 
 NOISE = ("data.label_noise", "data.noise")
-SHORT = {"optimizer.lr": "lr", "sam.rho": "ρ"}
+SHORT = {"optimizer.lr": "lr"}
+RADIUS = ("ρ", "ρ₀")  # fixed, and where a moving one starts
 ABSENT = "–"
 SHOWN = 12  # lines in a panel that an eye can follow
+
+Told = tuple[tuple[str, str], ...]  # settings and their values, as people read them
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A method, and what sets it apart from others of that method: "ρ = 0.1"; `rank` orders those."""
+    """A method, and what sets it apart from others of that method: (("ρ", "0.1"),); `rank` orders those."""
 
     method: Method
     name: str
-    settings: str
+    settings: Told
     rank: tuple
 
     @property
+    def order(self) -> tuple:
+        return self.method, self.rank
+
+    @property
     def label(self) -> str:
-        return f"{self.name} ({self.settings})" if self.settings else self.name
+        return self.label_without(())
+
+    def label_without(self, names: Iterable[str]) -> str:
+        return labelled(self.name, [pair for pair in self.settings if pair[0] not in names])
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Grid:
 
     @cached_property
     def columns(self) -> list[Column]:
-        return sorted({cell.column for cell in self.cells}, key=lambda column: (column.method, column.rank))
+        return sorted({cell.column for cell in self.cells}, key=lambda column: column.order)
 
     def parts(self) -> "list[Grid]":
         """A grid for each data set and model: what figures are drawn of."""
@@ -139,14 +149,14 @@ def _words(run: Run) -> tuple[str, str, str]:
 def _rows(runs: list[Run]) -> dict[str, Row]:
     """The row of every configuration, given a run of each."""
     rows = {}
-    for same in _grouped(runs, lambda run: _words(run)[:2]):
+    for same in grouped(runs, lambda run: _words(run)[:2]):
         keys = [key for key in differing(same) if key not in NOISE]
         for run in same:
             data, model, _ = _words(run)
             noise, kind = (run.settings.get(key) for key in NOISE)
             rows[run.configuration] = Row(
-                _label(data, [key for key in keys if key.startswith("data.")], run),
-                _label(model, [key for key in keys if key.startswith("model.")], run),
+                labelled(data, _told([key for key in keys if key.startswith("data.")], run)),
+                labelled(model, _told([key for key in keys if key.startswith("model.")], run)),
                 str(kind or ""),
                 float(noise) if isinstance(noise, int | float) else None,
             )
@@ -158,22 +168,22 @@ def _columns(runs: list[Run], rows: dict[str, Row]) -> dict[str, Column]:
     columns = {}
     methods = {run.configuration: method(_words(run)[2], run.settings) for run in runs}
     names = distinct(methods.values())
-    for same in _grouped(runs, lambda run: methods[run.configuration].word):
-        cells = _grouped(same, lambda run: rows[run.configuration])
+    for same in grouped(runs, lambda run: methods[run.configuration].word):
+        cells = grouped(same, lambda run: rows[run.configuration])
         told = {key for cell in cells for key in differing(cell)}
         keys = [key for key in differing(same) if key in told]
         for cell in cells:
-            labels = [_told(keys, run, moves=methods[run.configuration].moves) for run in cell]
-            for run, label in zip(cell, labels, strict=True):
-                if labels.count(label) > 1:  # the same values by another way: only the hash tells them apart
-                    label = ", ".join(filter(None, [label, f"configuration {run.configuration[:8]}"]))
+            settings = [_told(keys, run, moves=methods[run.configuration].moves) for run in cell]
+            for run, told in zip(cell, settings, strict=True):
+                if settings.count(told) > 1:  # the same values by another way: only the hash tells them apart
+                    told = (*told, ("configuration", run.configuration[:8]))
                 rank = tuple(_comparable(run.settings.get(key)) for key in keys)
                 kind = methods[run.configuration]
-                columns[run.configuration] = Column(kind, names[kind.word], label, (*rank, label))
+                columns[run.configuration] = Column(kind, names[kind.word], told, (rank, told))
     return columns
 
 
-def _grouped(runs: Iterable[Run], key: Any) -> list[list[Run]]:
+def grouped(runs: Iterable[Run], key: Any) -> list[list[Run]]:
     groups: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
         groups[key(run)].append(run)
@@ -188,7 +198,7 @@ def differing(runs: list[Run]) -> list[str]:
     keys = {key for run in runs for key in run.settings}
     seen = {tuple(repr(run.total_steps) for run in runs)}
     kept = []
-    for key in sorted(keys, key=lambda key: (key not in SHORT, key.count("."), key)):
+    for key in sorted(keys, key=lambda key: (key != "sam.rho" and key not in SHORT, key.count("."), key)):
         values = tuple(repr(run.settings.get(key, ABSENT)) for run in runs)
         if len(set(values)) > 1 and values not in seen:
             seen.add(values)
@@ -196,17 +206,17 @@ def differing(runs: list[Run]) -> list[str]:
     return kept
 
 
-def _label(name: str, keys: list[str], run: Run) -> str:
-    told = _told([key for key in keys if key in run.settings], run, moves=False)
+def labelled(name: str, settings: Iterable[tuple[str, str]]) -> str:
+    told = ", ".join(f"{key} = {value}" for key, value in settings)
     return f"{name} ({told})" if told else name
 
 
-def _told(keys: list[str], run: Run, *, moves: bool) -> str:
-    return ", ".join(f"{_short(key, moves=moves)} = {_value(run.settings.get(key, ABSENT))}" for key in keys)
+def _told(keys: Iterable[str], run: Run, *, moves: bool = False) -> Told:
+    return tuple((_short(key, moves=moves), _value(run.settings.get(key, ABSENT))) for key in keys)
 
 
 def _short(key: str, *, moves: bool) -> str:
-    return "ρ₀" if moves and key == "sam.rho" else SHORT.get(key, key.removeprefix("data.").removeprefix("model."))
+    return RADIUS[moves] if key == "sam.rho" else SHORT.get(key, key.removeprefix("data.").removeprefix("model."))
 
 
 def _value(value: Any) -> str:

@@ -84,6 +84,4 @@ def styles(words: Iterable[str]) -> dict[str, Style]:
     taken = {PLACES.index(word) for word in words if word in PLACES}
     free = (place for place in count() if place not in taken)
     places = {word: PLACES.index(word) if word in PLACES else next(free) for word in words}
-    return {
-        word: Style(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]) for word, place in places.items()
-    }
+    return {word: Style(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]) for word, place in places.items()}

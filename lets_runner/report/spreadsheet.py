@@ -45,9 +45,7 @@ def directories_csv(grid: Grid, found: Found) -> str:
         for cell in grid.cells
         for run in cell.runs
     ]
-    others = [
-        {"directory": other.directory, "state": other.state, "reason": other.reason} for other in found.others
-    ]
+    others = [{"directory": other.directory, "state": other.state, "reason": other.reason} for other in found.others]
     return _csv(sorted([*finished, *others], key=lambda row: str(row["directory"])), like=finished[0])
 
 
@@ -60,7 +58,7 @@ def _names(cell: Cell) -> dict[str, Any]:
         "noise": row.kind,
         "method": column.method.word,
         "name": column.name,
-        "settings": column.settings,
+        "settings": ", ".join(f"{key} = {value}" for key, value in column.settings),
         "configuration": cell.runs[0].configuration[:8],
         "seeds": len(cell.runs),
     }
@@ -74,7 +72,7 @@ def _measures(cell: Cell) -> dict[str, Any]:
     for name, numbers in values.items():
         one = sample(math.nan if number is None else number for number in numbers)
         written[f"{name}_mean"] = one and f"{one.mean:.9g}"
-        written[f"{name}_sd"] = one and one.sd is not None and f"{one.sd:.9g}" or None
+        written[f"{name}_sd"] = None if one is None or one.sd is None else f"{one.sd:.9g}"
     return written
 
 

@@ -1,0 +1,127 @@
+"""Panels side by side with one legend under them: the paper that every figure of a report is drawn on.
+
+Margins are counted in inches. Matplotlib's own layout engines draw a figure several times to find them, which in a
+report of many figures is most of the time.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from lets_runner.report.curves import label_decades
+from lets_runner.report.grid import Column
+from lets_runner.report.methods import Style
+
+WIDTH, HEIGHT = 2.75, 2.3  # inches, of a panel's axes
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.15, 0.65, 0.55  # around all of them
+BETWEEN = 0.62, 0.6  # axes side by side, and one over another
+LETTER, LEGEND_LINE, HANDLE = 0.082, 0.2, 0.55  # of a legend: width of a letter, height of a line, rest of an entry
+DASHES = ("-", "--", ":", "-.")
+BAND = 0.18  # opacity
+MOST_TICKS = 8
+
+
+@dataclass
+class Sheet:
+    """A figure of `rows` × `len(titles)` axes, widened where one panel alone would leave no room for words."""
+
+    title: str
+    titles: Sequence[str]
+    rows: int = 1
+    named: dict[str, tuple[tuple, Any]] = field(default_factory=dict)  # of the legend, by label: place and handle
+
+    def __post_init__(self) -> None:
+        columns = len(self.titles)
+        self.width = WIDTH if columns > 1 else 1.9 * WIDTH
+        self.height = HEIGHT if self.rows * columns > 1 else 1.3 * HEIGHT
+        self.figure = Figure()
+        self.axes = self.figure.subplots(self.rows, columns, squeeze=False)
+        for axes, title in zip(self.axes[0], self.titles, strict=True):
+            axes.set_title(title, fontsize=10)
+        for axes in self.axes.flat:
+            axes.grid(alpha=0.3)
+            axes.tick_params(which="both", labelsize=8)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+
+    def name(self, column: Column, label: str, handle: Any) -> None:
+        """Put `handle` into the legend where the tables have `column`, unless the label is there."""
+        self.named.setdefault(label, (column.order, handle))
+
+    def finish(self, *, note: str = "") -> Figure:
+        """Give everything its place; `note` stands under the legend."""
+        rows, columns = self.axes.shape
+        labels = sorted(self.named, key=lambda label: self.named[label][0])
+        width = LEFT + columns * self.width + (columns - 1) * BETWEEN[0] + RIGHT
+        longest = max(map(len, labels), default=0)
+        ncols = max(1, min(len(labels), int((width - 0.3) / (HANDLE + LETTER * longest))))
+        lines = math.ceil(len(labels) / ncols)
+        bottom = BOTTOM + lines * LEGEND_LINE + 0.15 + (0.25 if note else 0)
+        height = TOP + rows * self.height + (rows - 1) * BETWEEN[1] + bottom
+        self.figure.set_size_inches(width, height)
+        self.figure.subplots_adjust(
+            left=LEFT / width,
+            right=1 - RIGHT / width,
+            top=1 - TOP / height,
+            bottom=bottom / height,
+            wspace=BETWEEN[0] / self.width,
+            hspace=BETWEEN[1] / self.height,
+        )
+        self.figure.suptitle(self.title, y=1 - 0.12 / height, va="top", fontsize=11)
+        if labels:
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, (0.3 if note else 0.05) / height)}
+            style = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
+            self.figure.legend([self.named[label][1] for label in labels], labels, ncols=ncols, **place, **style)
+        if note:
+            self.figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#444444")
+        return self.figure
+
+
+def curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Style, dash: str = "-") -> Any:
+    """The mean of `values` (seeds × points) over `x` and a band of one standard deviation; returns the line."""
+    return band(axes, x, values.mean(0), _spread(values), style, dash)
+
+
+def geometric_curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Style, dash: str = "-") -> Any:
+    """As `curve`, of logarithms: for a logarithmic axis, on which what is not above 0 has no place."""
+    logarithms = np.log(np.where(values > 0, values, np.nan))
+    return band(axes, x, logarithms.mean(0), _spread(logarithms), style, dash, np.exp)
+
+
+def band(
+    axes: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, style: Style, dash: str, scale: Any = np.asarray
+) -> Any:
+    every = max(1, len(x) // 5)
+    [line] = axes.plot(
+        x, scale(mean), dash, color=style.colour, marker=style.marker, markersize=4, markevery=every, linewidth=1.4
+    )
+    if sd.any():
+        axes.fill_between(x, scale(mean - sd), scale(mean + sd), color=style.colour, alpha=BAND, linewidth=0)
+    return line
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    return values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+
+
+def percent(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+
+
+def logarithmic(axes: Axes, which: str, at: Sequence[float] = ()) -> None:
+    """Make an axis logarithmic; with ticks where the values are, if they are few."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    if 0 < len(at) <= MOST_TICKS:
+        axis.set_major_locator(FixedLocator(list(at)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        label_decades(axis)
