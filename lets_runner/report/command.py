@@ -60,18 +60,19 @@ def report(found: Found, out: Path) -> list[str]:
     sorted_runs = grid(found.runs)
     looks = styles(column.method.word for column in sorted_runs.columns)
     out.mkdir(parents=True, exist_ok=True)
-    pictures = draw(sorted_runs, looks, out / "figures")
+    drawn = draw(sorted_runs, looks, out / "figures")
     made = tables(sorted_runs)
-    files = {
+    texts = {
         "table.md": markdown(made, left_out(found, most=NAMED)),
         "table.tex": latex(made, left_out(found, most=NAMED)),
         "table.csv": cells_csv(sorted_runs),
         "directories.csv": directories_csv(sorted_runs, found),
-        "index.html": page(made, pictures, sorted_runs.columns, looks, found),
     }
-    for name, text in files.items():
+    pictures = list(drawn)
+    texts["index.html"] = page(made, pictures, sorted_runs.columns, looks, found)
+    for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
-    return [*files, f"{len(pictures)} figures"]
+    return [*texts, f"{len(pictures)} figures"]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The figures of a report: which there are, drawn to files by two processes if they are many."""
+"""The figures of a report: which there are, and their drawing to files."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,6 @@ KINDS: dict[str, Callable[[Grid, dict[str, Style]], Figure | None]] = {
     "noise": sensitivity.over_noise,
 }
 PROCESSES = 2
-FEW = 8  # figures that one process draws before another one is up
 DPI = 130  # of the PNGs
 
 
@@ -36,42 +36,47 @@ class Picture:
     words: str
 
 
+def draw(grid: Grid, styles: dict[str, Style], directory: Path) -> Iterator[Picture]:
+    """Draw every figure that the runs have something for, of each kind one for a data set and model.
+
+    Those of several data sets or models are drawn by processes of their own, while this one may do other things before
+    it asks for the pictures.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    parts = grid.parts()
+    commissions = [
+        Commission(part, styles, directory / name) for part, name in zip(parts, file_names(parts), strict=True)
+    ]
+    if len(commissions) == 1:
+        return iter(commissions[0].draw())
+    # spawn: a fork of a process with threads, which NumPy may have, can hang
+    pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+    drawn = pool.map(Commission.draw, commissions)
+    pool.shutdown(wait=False)
+    return chain.from_iterable(drawn)
+
+
 @dataclass(frozen=True)
 class Commission:
-    """A figure to be drawn, without the ending of its files."""
+    """The figures of one data set and model; `stem` is the path that their names begin with."""
 
-    kind: str
     grid: Grid
     styles: dict[str, Style]
-    path: Path
+    stem: Path
 
-    def draw(self) -> Picture | None:
-        figure = KINDS[self.kind](self.grid, self.styles)
-        if figure is None:
-            return None
-        png = self.path.with_name(self.path.name + ".png")
+    def draw(self) -> list[Picture]:
+        figures = {kind: make(self.grid, self.styles) for kind, make in KINDS.items()}
+        return [self._save(figure, kind) for kind, figure in figures.items() if figure]
+
+    def _save(self, figure: Figure, kind: str) -> Picture:
+        png = self.stem.with_name(f"{self.stem.name}-{kind}.png")
         figure.savefig(png, dpi=DPI)
         figure.savefig(png.with_suffix(".pdf"), metadata={"CreationDate": None})
         methods = ", ".join(dict.fromkeys(column.name for column in self.grid.columns))
         return Picture(png, self.grid.rows[0].data, f"{figure.get_suptitle()} ({methods})")
 
 
-def draw(grid: Grid, styles: dict[str, Style], directory: Path) -> list[Picture]:
-    """Draw every figure that the runs have something for; for each data set and model one of a kind."""
-    directory.mkdir(parents=True, exist_ok=True)
-    parts = grid.parts()
-    commissions = [
-        Commission(kind, part, styles, directory / f"{name}-{kind}")
-        for part, name in zip(parts, _file_names(parts), strict=True)
-        for kind in KINDS
-    ]
-    if len(commissions) <= FEW:
-        return [picture for one in commissions if (picture := one.draw())]
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        return [picture for picture in pool.map(Commission.draw, commissions) if picture]
-
-
-def _file_names(parts: list[Grid]) -> list[str]:
+def file_names(parts: list[Grid]) -> list[str]:
     """Names of data set and model as those of files; a number tells apart what is the same in safe letters."""
     names: list[str] = []
     for part in parts:

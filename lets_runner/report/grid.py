@@ -6,10 +6,10 @@ differ join the label: those of data and model the row's, all others the column'
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ RADIUS = ("ρ", "ρ₀")  # fixed, and where a moving one starts
 ABSENT = "–"
 SHOWN = 12  # lines in a panel that an eye can follow
 
+T = TypeVar("T")
 Told = tuple[tuple[str, str], ...]  # settings and their values, as people read them
 
 
@@ -170,8 +171,8 @@ def _columns(runs: list[Run], rows: dict[str, Row]) -> dict[str, Column]:
     names = distinct(methods.values())
     for same in grouped(runs, lambda run: methods[run.configuration].word):
         cells = grouped(same, lambda run: rows[run.configuration])
-        told = {key for cell in cells for key in differing(cell)}
-        keys = [key for key in differing(same) if key in told]
+        within = {key for cell in cells for key in differing(cell)}
+        keys = [key for key in differing(same) if key in within]
         for cell in cells:
             settings = [_told(keys, run, moves=methods[run.configuration].moves) for run in cell]
             for run, told in zip(cell, settings, strict=True):
@@ -183,10 +184,11 @@ def _columns(runs: list[Run], rows: dict[str, Row]) -> dict[str, Column]:
     return columns
 
 
-def grouped(runs: Iterable[Run], key: Any) -> list[list[Run]]:
-    groups: dict[Any, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[key(run)].append(run)
+def grouped(things: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
+    """Things of the same key together, in the order of the first of each."""
+    groups: dict[Any, list[T]] = defaultdict(list)
+    for thing in things:
+        groups[key(thing)].append(thing)
     return list(groups.values())
 
 

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
@@ -67,8 +68,8 @@ def _outline(marker: str) -> str:
     """The figures' marker as the path of an SVG."""
     style = MarkerStyle(marker)
     path = style.get_path().transformed(style.get_transform())
-    polygons = path.to_polygons()
-    size = MARKER / max(abs(float(number)) for polygon in polygons for number in polygon.ravel())
+    polygons = [np.asarray(polygon) for polygon in path.to_polygons()]
+    size = MARKER / max(np.abs(polygon).max() for polygon in polygons)
     points = [[f"{8 + size * x:.2f} {8 - size * y:.2f}" for x, y in polygon] for polygon in polygons]
     return " ".join(f"M{'L'.join(polygon)}Z" for polygon in points)
 

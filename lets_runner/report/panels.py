@@ -20,8 +20,9 @@ from lets_runner.report.methods import Style
 
 WIDTH, HEIGHT = 2.75, 2.3  # inches, of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.15, 0.65, 0.55  # around all of them
-BETWEEN = 0.62, 0.6  # axes side by side, and one over another
+BESIDE, ABOVE = 0.62, 0.6  # between axes side by side, and one above another
 LETTER, LEGEND_LINE, HANDLE = 0.082, 0.2, 0.55  # of a legend: width of a letter, height of a line, rest of an entry
+LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
 BAND = 0.18  # opacity
 MOST_TICKS = 8
@@ -34,6 +35,7 @@ class Sheet:
     title: str
     titles: Sequence[str]
     rows: int = 1
+    between: float = ABOVE
     named: dict[str, tuple[tuple, Any]] = field(default_factory=dict)  # of the legend, by label: place and handle
 
     def __post_init__(self) -> None:
@@ -58,26 +60,26 @@ class Sheet:
         """Give everything its place; `note` stands under the legend."""
         rows, columns = self.axes.shape
         labels = sorted(self.named, key=lambda label: self.named[label][0])
-        width = LEFT + columns * self.width + (columns - 1) * BETWEEN[0] + RIGHT
+        width = LEFT + columns * self.width + (columns - 1) * BESIDE + RIGHT
         longest = max(map(len, labels), default=0)
         ncols = max(1, min(len(labels), int((width - 0.3) / (HANDLE + LETTER * longest))))
         lines = math.ceil(len(labels) / ncols)
         bottom = BOTTOM + lines * LEGEND_LINE + 0.15 + (0.25 if note else 0)
-        height = TOP + rows * self.height + (rows - 1) * BETWEEN[1] + bottom
+        height = TOP + rows * self.height + (rows - 1) * self.between + bottom
         self.figure.set_size_inches(width, height)
         self.figure.subplots_adjust(
             left=LEFT / width,
             right=1 - RIGHT / width,
             top=1 - TOP / height,
             bottom=bottom / height,
-            wspace=BETWEEN[0] / self.width,
-            hspace=BETWEEN[1] / self.height,
+            wspace=BESIDE / self.width,
+            hspace=self.between / self.height,
         )
         self.figure.suptitle(self.title, y=1 - 0.12 / height, va="top", fontsize=11)
         if labels:
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, (0.3 if note else 0.05) / height)}
-            style = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
-            self.figure.legend([self.named[label][1] for label in labels], labels, ncols=ncols, **place, **style)
+            legend = self.figure.legend([self.named[label][1] for label in labels], labels, ncols=ncols, **LEGEND)
+            legend.set_loc("lower center")
+            legend.set_bbox_to_anchor((0.5, (0.3 if note else 0.05) / height))
         if note:
             self.figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#444444")
         return self.figure

@@ -121,7 +121,7 @@ def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: S
 
 
 def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> None:
-    """Test accuracy as horizontal lines, with bands of one standard deviation and markers at the ρ they started from."""
+    """Test accuracy as horizontal lines, with bands of one standard deviation, and markers at the ρ they started at."""
     for cell in cells:
         one = sample(cell.accuracy)
         assert one is not None

@@ -1,4 +1,4 @@
-"""The report's numbers as csv: a row a cell in `table.csv`, and a row for every directory found in `directories.csv`."""
+"""The report's numbers as csv: a row for every cell in `table.csv`, for every directory in `directories.csv`."""
 
 import csv
 import io

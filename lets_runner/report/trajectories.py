@@ -1,5 +1,7 @@
 """Figures over epochs: accuracy and loss, the radius, the generalization gap. A panel for every label noise."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -17,7 +19,7 @@ def accuracy_and_loss(grid: Grid, styles: Styles) -> Figure | None:
     part = next((part for part in PARTS if all(_has(cell, part) for cell in grid.cells)), None)
     if part is None:
         return None
-    sheet = _sheet(grid, f"{PARTS[part]} accuracy and loss", rows=2)
+    sheet = _sheet(grid, f"{PARTS[part]} accuracy and loss", rows=2, between=0.2)
     for row, (above, below) in zip(grid.rows, sheet.axes.T, strict=True):
         for cell, dash in _drawn(grid, row):
             style = styles[cell.column.method.word]
@@ -26,6 +28,7 @@ def accuracy_and_loss(grid: Grid, styles: Styles) -> Figure | None:
             curve(below, epoch, _epochs(cell, f"{part}_loss"), style, dash)
             sheet.name(cell.column, cell.column.label, line)
         percent(above.yaxis)
+        above.tick_params(labelbottom=False)
         below.set_xlabel("epoch", fontsize=9)
     sheet.axes[0, 0].set_ylabel(f"{PARTS[part]} accuracy", fontsize=9)
     sheet.axes[1, 0].set_ylabel(f"{PARTS[part]} loss", fontsize=9)
@@ -79,9 +82,9 @@ def _radius(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0.0], epoch]), np.concatenate([start, _epochs(cell, "rho")], axis=1)
 
 
-def _sheet(grid: Grid, what: str, rows: int = 1) -> Sheet:
+def _sheet(grid: Grid, what: str, **form: Any) -> Sheet:
     row = grid.rows[0]
-    return Sheet(f"{row.data}, {row.model}: {what}", [noise_title(row) for row in grid.rows], rows)
+    return Sheet(f"{row.data}, {row.model}: {what}", [noise_title(row) for row in grid.rows], **form)
 
 
 def noise_title(row: Row) -> str:
