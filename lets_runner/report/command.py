@@ -69,7 +69,7 @@ def report(found: Found, out: Path) -> list[str]:
         "directories.csv": directories_csv(sorted_runs, found),
     }
     pictures = list(drawn)
-    texts["index.html"] = page(made, pictures, sorted_runs.columns, looks, found)
+    texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
     return [*texts, f"{len(pictures)} figures"]

@@ -73,7 +73,7 @@ class Commission:
         figure.savefig(png, dpi=DPI)
         figure.savefig(png.with_suffix(".pdf"), metadata={"CreationDate": None})
         methods = ", ".join(dict.fromkeys(column.name for column in self.grid.columns))
-        return Picture(png, self.grid.rows[0].data, f"{figure.get_suptitle()} ({methods})")
+        return Picture(png, self.grid.rows[0].data, f"{' '.join(figure.get_suptitle().split())} ({methods})")
 
 
 def file_names(parts: list[Grid]) -> list[str]:
@@ -81,6 +81,6 @@ def file_names(parts: list[Grid]) -> list[str]:
     names: list[str] = []
     for part in parts:
         row = part.rows[0]
-        name = re.sub(r"[^A-Za-z0-9=.]+", "-", f"{row.data}-{row.model}").strip("-.")
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{row.data}-{row.model}").strip("-.")
         names.append(name if name not in names else f"{name}-{len(names)}")
     return names

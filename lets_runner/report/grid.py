@@ -99,6 +99,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
+    """Cells in the order of rows and, within a row, of columns."""
+
     cells: list[Cell]
 
     @cached_property
@@ -140,7 +142,8 @@ def grid(runs: Iterable[Run]) -> Grid:
     configurations = list(seeds.values())
     rows = _rows([runs[0] for runs in configurations])
     columns = _columns([runs[0] for runs in configurations], rows)
-    return Grid([Cell(rows[r[0].configuration], columns[r[0].configuration], r) for r in configurations])
+    cells = [Cell(rows[runs[0].configuration], columns[runs[0].configuration], runs) for runs in configurations]
+    return Grid(sorted(cells, key=lambda cell: (cell.row.rank, cell.column.order)))
 
 
 def _words(run: Run) -> tuple[str, str, str]:

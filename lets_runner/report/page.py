@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
 from lets_runner.report.figures import Picture
-from lets_runner.report.grid import Column
+from lets_runner.report.grid import Column, Grid
 from lets_runner.report.methods import Style
 from lets_runner.report.runs import STATES, Found
 from lets_runner.report.tables import Table
@@ -32,7 +32,7 @@ class Choice:
 def page(
     tables: Sequence[Table],
     pictures: Sequence[Picture],
-    columns: Iterable[Column],
+    grid: Grid,
     styles: dict[str, Style],
     found: Found,
 ) -> str:
@@ -48,8 +48,8 @@ def page(
     return templates.get_template("page.html.jinja").render(
         tables=tables,
         pictures=[(picture, _data_uri(picture)) for picture in pictures],
-        data=list(dict.fromkeys(line.data for table in tables for line in table.lines)),
-        methods=_choices(columns, styles),
+        data=list(dict.fromkeys(cell.row.data for cell in grid.cells)),
+        methods=_choices(grid.columns, styles),
         found=found,
         states=[(state, found.of(state)) for state in STATES if found.of(state)],
         style=style,

@@ -5,6 +5,7 @@ report of many figures is most of the time.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ WIDTH, HEIGHT = 2.75, 2.3  # inches, of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.15, 0.65, 0.55  # around all of them
 BESIDE, ABOVE = 0.62, 0.6  # between axes side by side, and one above another
 LETTER, LEGEND_LINE, HANDLE = 0.082, 0.2, 0.55  # of a legend: width of a letter, height of a line, rest of an entry
+TITLE_LETTER, TITLE_LINE = 0.095, 0.19  # of the title: width of a letter, height of a line
 LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
 BAND = 0.18  # opacity
@@ -49,7 +51,7 @@ class Sheet:
         for axes in self.axes.flat:
             axes.grid(alpha=0.3)
             axes.tick_params(which="both", labelsize=8)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(5))
 
     def name(self, column: Column, label: str, handle: Any) -> None:
@@ -65,17 +67,19 @@ class Sheet:
         ncols = max(1, min(len(labels), int((width - 0.3) / (HANDLE + LETTER * longest))))
         lines = math.ceil(len(labels) / ncols)
         bottom = BOTTOM + lines * LEGEND_LINE + 0.15 + (0.25 if note else 0)
-        height = TOP + rows * self.height + (rows - 1) * self.between + bottom
+        title = textwrap.wrap(self.title, int(width / TITLE_LETTER))
+        top = TOP + TITLE_LINE * (len(title) - 1)
+        height = top + rows * self.height + (rows - 1) * self.between + bottom
         self.figure.set_size_inches(width, height)
         self.figure.subplots_adjust(
             left=LEFT / width,
             right=1 - RIGHT / width,
-            top=1 - TOP / height,
+            top=1 - top / height,
             bottom=bottom / height,
             wspace=BESIDE / self.width,
             hspace=self.between / self.height,
         )
-        self.figure.suptitle(self.title, y=1 - 0.12 / height, va="top", fontsize=11)
+        self.figure.suptitle("\n".join(title), y=1 - 0.12 / height, va="top", fontsize=11)
         if labels:
             legend = self.figure.legend([self.named[label][1] for label in labels], labels, ncols=ncols, **LEGEND)
             legend.set_loc("lower center")

@@ -183,7 +183,7 @@ def _read(directory: Path, configurations: Configurations) -> Run | Other:
     summary = _json(directory / "summary.json")
     status = summary.get("status")
     if status == "failed":
-        return Other(directory, "failed", str(summary.get("error")))
+        return Other(directory, "failed", " ".join(str(summary.get("error")).split()))
     if status in ("running", "interrupted"):
         epochs = summary.get("epochs")
         return Other(directory, "unfinished", status if epochs is None else f"{status} after {epochs} epochs")

@@ -129,7 +129,7 @@ def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> 
         axes.axhspan(
             one.mean - (one.sd or 0), one.mean + (one.sd or 0), color=style.colour, alpha=BAND / 2, linewidth=0
         )
-        axes.axhline(one.mean, color=style.colour, linewidth=0.8)
+        axes.axhline(one.mean, color=style.colour, linewidth=0.8, alpha=0.6)
         [handle] = axes.plot(
             [cell.settings[RHO]], [one.mean], color=style.colour, marker=style.marker, linewidth=0.8, markersize=6
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lets_runner.report.grid import Cell, Grid
+from lets_runner.report.grid import Cell, Grid, grouped
 from lets_runner.report.runs import Found
 from lets_runner.report.sample import marks, sample
 
@@ -31,8 +31,7 @@ PROBED: dict[str, Callable[[dict], Any]] = {
 def cells_csv(grid: Grid) -> str:
     """Every cell of the tables, long: names, what it is called by, n, means and standard deviations, mark."""
     rows = []
-    for row in grid.rows:
-        cells = [grid.at[row, column] for column in grid.columns if (row, column) in grid.at]
+    for cells in grouped(grid.cells, lambda cell: cell.row):
         found = marks([sample(cell.accuracy) for cell in cells])
         rows += [{**_names(cell), "mark": mark, **_measures(cell)} for cell, mark in zip(cells, found, strict=True)]
     return _csv(rows)

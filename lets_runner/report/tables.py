@@ -1,7 +1,7 @@
 """The report's tables as data: accuracy, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
@@ -9,6 +9,7 @@ from lets_runner.report.runs import STATES, Found
 from lets_runner.report.sample import Sample, marks, sample
 
 MIB = 2**20  # bytes
+MOST_COLUMNS = 10  # of methods beside each other
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """`method`: the word of the method that a column belongs to, empty if it belongs to none."""
+    """`data`, `method`: the data set or the word of the method that a column belongs to, empty if to none."""
 
     text: str
     numeric: bool = True
+    data: str = ""
     method: str = ""
 
 
@@ -35,7 +37,7 @@ class Line:
     """A row of a table; `data` and `method` are what the page filters by."""
 
     entries: list[Entry]
-    data: str
+    data: str = ""
     method: str = ""
 
 
@@ -55,29 +57,43 @@ def tables(grid: Grid) -> list[Table]:
 
 
 def accuracy(grid: Grid) -> Table:
-    """Rows of data × model × noise, columns of methods."""
-    lines = []
-    samples: list[Sample | None] = []
+    """Rows of data × model × noise, columns of methods; many methods go down the side instead."""
+    entries: dict[tuple[Row, Column], Entry] = {}
     for row in grid.rows:
         cells = [grid.at.get((row, column)) for column in grid.columns]
         found = [sample(cell.accuracy) if cell else None for cell in cells]
-        samples += found
-        entries = [_accuracy(one, mark) for one, mark in zip(found, marks(found), strict=True)]
-        lines.append(Line([*_names(row), *entries], row.data))
+        for column, one, mark in zip(grid.columns, found, marks(found), strict=True):
+            entries[row, column] = _accuracy(one, mark)
+    turned = len(grid.columns) > max(MOST_COLUMNS, len(grid.rows))
+    make = _methods_down if turned else _methods_across
+    return Table("accuracy", "Test accuracy in %", *make(grid, entries), _accuracy_notes(grid))
+
+
+def _methods_across(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
     heads = [Head(column.label, method=column.method.word) for column in grid.columns]
-    return Table("accuracy", "Test accuracy in %", [*_row_heads(), *heads], lines, _accuracy_notes(grid, samples))
+    lines = [Line([*_names(row), *(entries[row, column] for column in grid.columns)], row.data) for row in grid.rows]
+    return [*_row_heads(), *heads], lines
 
 
-def _accuracy_notes(grid: Grid, samples: Sequence[Sample | None]) -> list[str]:
-    notes = [
-        "After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the highest mean of the "
-        "row. †: not significantly lower than that (Welch's t-test, two-sided, 5 %).",
+def _methods_down(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
+    heads = [Head(f"{row.data}, {row.model}, {row.label}", data=row.data) for row in grid.rows]
+    lines = [
+        Line([Entry(column.label), *(entries[row, column] for row in grid.rows)], method=column.method.word)
+        for column in grid.columns
     ]
-    if any(one and one.n == 1 for one in samples):
+    return [Head("method", numeric=False), *heads], lines
+
+
+def _accuracy_notes(grid: Grid) -> list[str]:
+    notes = [
+        "After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the highest mean on "
+        "these data with this model and noise. †: not significantly lower than that (Welch's t-test, two-sided, 5 %).",
+    ]
+    if any(len(cell.runs) == 1 for cell in grid.cells):
         notes.append("With one seed (1) there is no standard deviation and no test, and so no †.")
     words = [column.method.word for column in grid.columns]
     if len(set(words)) < len(words):
-        notes.append("The best of a method's several columns is read off the test set, which flatters it.")
+        notes.append("The best of a method's several settings is read off the test set, which flatters it.")
     return notes
 
 
@@ -92,7 +108,7 @@ def cost(grid: Grid) -> Table:
         Head("peak memory, MiB"),
         Head("device", numeric=False),
     ]
-    lines = [_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *_costs(cell)]) for cell in _in_order(grid)]
+    lines = [_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *_costs(cell)]) for cell in grid.cells]
     notes = ["A training: mean ± standard deviation over seeds. Seconds compare on one device only."]
     return Table("cost", "Cost", heads, lines, notes)
 
@@ -115,7 +131,7 @@ def _device(summary: dict) -> str:
 
 def sharpness(grid: Grid) -> Table:
     """How flat the minima are, where runs were probed: a line a cell, and what of it was measured in how many runs."""
-    probed = [replace(cell, runs=[run for run in cell.runs if run.probe]) for cell in _in_order(grid)]
+    probed = [replace(cell, runs=[run for run in cell.runs if run.probe]) for cell in grid.cells]
     cells = [cell for cell in probed if cell.runs]
     radii = {kind: _radii(cells, kind) for kind in ("m_sharpness", "adaptive_sharpness")}
     heads = [
@@ -177,10 +193,6 @@ def left_out(found: Found, *, most: int | None = None) -> list[str]:
         more = len(others) - len(named)
         lines.append(f"{state.capitalize()}: " + "; ".join([*named, *([f"{more} more"] if more else [])]))
     return lines
-
-
-def _in_order(grid: Grid) -> list[Cell]:
-    return [grid.at[row, column] for row in grid.rows for column in grid.columns if (row, column) in grid.at]
 
 
 def _row_heads() -> list[Head]:
