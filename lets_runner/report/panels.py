@@ -1,7 +1,7 @@
 """Panels side by side with one legend under them: the paper that every figure of a report is drawn on.
 
-Margins are counted in inches. Matplotlib's own layout engines draw a figure several times to find them, which in a
-report of many figures is most of the time.
+Margins and the places of labels are counted in inches. Left to find them, Matplotlib measures every word several times,
+which in a report of many figures is a good part of the time.
 """
 
 import math
@@ -22,11 +22,12 @@ from lets_runner.report.methods import Style
 WIDTH, HEIGHT = 2.75, 2.3  # inches, of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.15, 0.65, 0.55  # around all of them
 BESIDE, ABOVE = 0.62, 0.6  # between axes side by side, and one above another
+XLABEL, YLABEL = 0.3, 0.5  # from the axes to where the labels begin
 LETTER, LEGEND_LINE, HANDLE = 0.082, 0.2, 0.55  # of a legend: width of a letter, height of a line, rest of an entry
 TITLE_LETTER, TITLE_LINE = 0.095, 0.19  # of the title: width of a letter, height of a line
 LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
-BAND = 0.18  # opacity
+BAND = 0.14  # opacity
 MOST_TICKS = 8
 
 
@@ -46,9 +47,10 @@ class Sheet:
         self.height = HEIGHT if self.rows * columns > 1 else 1.3 * HEIGHT
         self.figure = Figure()
         self.axes = self.figure.subplots(self.rows, columns, squeeze=False)
-        for axes, title in zip(self.axes[0], self.titles, strict=True):
-            axes.set_title(title, fontsize=10)
-        for axes in self.axes.flat:
+        for (row, column), axes in np.ndenumerate(self.axes):
+            axes.set_title("" if row else self.titles[column], fontsize=10, y=1)
+            axes.xaxis.set_label_coords(0.5, -XLABEL / self.height)
+            axes.yaxis.set_label_coords(-YLABEL / self.width, 0.5)
             axes.grid(alpha=0.3)
             axes.tick_params(which="both", labelsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
