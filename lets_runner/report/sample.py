@@ -39,8 +39,8 @@ def marks(samples: Sequence[Sample | None]) -> list[str]:
 
 
 def _close(one: Sample, best: Sample) -> bool:
-    if one.sd is None or best.sd is None or one.sd == best.sd == 0:
-        return False  # no test can be made; without any spread the means differ as they stand
+    if one.sd is None or best.sd is None:
+        return False  # no test can be made
     from scipy.stats import ttest_ind_from_stats
 
     test = ttest_ind_from_stats(one.mean, one.sd, one.n, best.mean, best.sd, best.n, equal_var=False)

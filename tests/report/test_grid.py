@@ -63,6 +63,12 @@ def test_what_follows_from_the_epochs_is_not_told_beside_them(tmp_path):
     assert columns(tmp_path) == ["LETS-SAM (epochs = 2)", "LETS-SAM (epochs = 4)"]
 
 
+def test_what_repeats_the_radius_is_not_told_in_its_place(tmp_path):
+    for rho in (0.05, 0.1):
+        make_run(tmp_path, rho=rho, extra={"radius.end": rho})
+    assert columns(tmp_path) == ["SAM (ρ = 0.05)", "SAM (ρ = 0.1)"]
+
+
 def test_settings_of_data_and_model_are_told_in_the_rows(tmp_path):
     for norm in (False, True):
         make_run(tmp_path, extra={"model.batch_norm": norm, "data.val_fraction": 0.2 if norm else 0.1})

@@ -71,7 +71,7 @@ def test_says_why_a_directory_is_no_finished_run(tmp_path):
         ("config.yaml", "sam: {rho: 1}\n", "config.yaml does not begin with the hash of a configuration"),
         ("config.yaml", "# " + "0" * 64 + "\nsam: [\n", "config.yaml cannot be read: "),
         ("config.yaml", "# " + "0" * 64 + "\n- 1\n", "config.yaml is no mapping"),
-        ("config.yaml", "# " + "0" * 64 + "\na: !!python/object/apply:os.abort []\n", "config.yaml cannot be read: "),
+        ("config.yaml", "# " + "0" * 64 + "\na: !!python/object/apply:len [[]]\n", "config.yaml cannot be read: "),
     ],
 )
 def test_names_a_file_that_cannot_be_read(tmp_path, file, content, reason):

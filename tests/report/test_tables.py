@@ -130,9 +130,11 @@ def test_every_directory_is_named_once(found):
 
 
 def test_long_lists_are_cut_and_counted(tmp_path):
-    for seed in range(30):
-        make_run(tmp_path, seed=seed, status="running" if seed else "finished")
-    [first, line] = left_out(find([tmp_path]), most=20)
-    assert first.startswith("Directories: 1 finished, 29 unfinished.")
-    assert line.count("seed=") == 20
-    assert line.endswith("; 9 more")
+    make_run(tmp_path)
+    for seed in range(15):
+        make_run(tmp_path, method="asam", seed=seed, status="running")
+        make_run(tmp_path, method="erm", seed=seed, status="failed")
+    first, *lines = left_out(find([tmp_path]), most=20)
+    assert first.startswith("Directories: 1 finished, 15 unfinished, 15 failed.")
+    assert [line.count("seed=") for line in lines] == [15, 5]
+    assert lines[1].endswith("; 10 more")
