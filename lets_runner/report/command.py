@@ -68,7 +68,7 @@ def report(found: Found, out: Path) -> list[str]:
         "table.csv": cells_csv(sorted_runs),
         "directories.csv": directories_csv(sorted_runs, found),
     }
-    pictures = list(drawn)
+    pictures = sorted(drawn, key=lambda picture: picture.path)
     texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")

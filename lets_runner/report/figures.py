@@ -23,7 +23,6 @@ KINDS: dict[str, Callable[[Grid, dict[str, Style]], Figure | None]] = {
     "start": sensitivity.over_start,
     "noise": sensitivity.over_noise,
 }
-PROCESSES = 2
 DPI = 130  # of the PNGs
 
 
@@ -39,21 +38,19 @@ class Picture:
 def draw(grid: Grid, styles: dict[str, Style], directory: Path) -> Iterator[Picture]:
     """Draw every figure that the runs have something for, of each kind one for a data set and model.
 
-    Those of several data sets or models are drawn by processes of their own, while this one may do other things before
-    it asks for the pictures.
+    Of several data sets or models another process draws every second one; what it draws is not waited for before the
+    iterator comes to it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     parts = grid.parts()
-    commissions = [
-        Commission(part, styles, directory / name) for part, name in zip(parts, file_names(parts), strict=True)
-    ]
-    if len(commissions) == 1:
-        return iter(commissions[0].draw())
-    # spawn: a fork of a process with threads, which NumPy may have, can hang
-    pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
-    drawn = pool.map(Commission.draw, commissions)
+    stems = [directory / name for name in file_names(parts)]
+    commissions = [Commission(part, styles, stem) for part, stem in zip(parts, stems, strict=True)]
+    # spawn: a fork of a process with threads, which NumPy may have, can hang. Nothing to draw starts no process.
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    elsewhere = pool.map(Commission.draw, commissions[1::2])
+    here = [commission.draw() for commission in commissions[::2]]
     pool.shutdown(wait=False)
-    return chain.from_iterable(drawn)
+    return chain(chain.from_iterable(here), chain.from_iterable(elsewhere))
 
 
 @dataclass(frozen=True)

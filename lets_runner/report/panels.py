@@ -28,7 +28,8 @@ TITLE_LETTER, TITLE_LINE = 0.095, 0.19  # of the title: width of a letter, heigh
 LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
 BAND = 0.14  # opacity
-MOST_TICKS = 8
+TICKS = 4  # intervals between those of an axis
+MOST_TICKS = 8  # on an axis that has one at every value
 
 
 @dataclass
@@ -53,8 +54,8 @@ class Sheet:
             axes.yaxis.set_label_coords(-YLABEL / self.width, 0.5)
             axes.grid(alpha=0.3)
             axes.tick_params(which="both", labelsize=8)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(TICKS, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(TICKS))
 
     def name(self, column: Column, label: str, handle: Any) -> None:
         """Put `handle` into the legend where the tables have `column`, unless the label is there."""

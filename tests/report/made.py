@@ -80,7 +80,7 @@ def make_run(
     rows = trajectory(method, rho, epochs, accuracy, noise, seed)
     with open(directory / "epochs.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *rows])
+        writer.writerows([COLUMNS, *([f"{cell:.9g}" if cell != "" else "" for cell in row] for row in rows)])
     (directory / "steps.csv").write_text(STEPS + "".join(f"{i},2.3,,,,{rho},0.5,0.05\n" for i in range(1, steps + 1)))
     facts = {
         **{"status": "finished", "error": None, "data": data, "model": model, "method": method, "seed": seed},

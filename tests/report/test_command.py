@@ -73,8 +73,10 @@ def test_help_says_what_is_made(capsys):
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="ru_maxrss is counted in other units there")
 def test_hundreds_of_runs_take_seconds(tmp_path):
-    """A fifth of the 2,000 runs that shall take under 10 s of two cores and 1 GB: time of processors, as these may be
-    busy, and no less than what starting takes.
+    """2,000 runs of four data sets and models shall take under 10 s on two processors, that is 20 s of one, and 1 GB.
+
+    A fifth of the runs in half of the figures may take three quarters of that. It is the time of the processors, since
+    these may be busy otherwise.
     """
     methods = ("erm", "sam", "asam", "lets_sam")
     count = make_many(
@@ -93,5 +95,5 @@ def test_hundreds_of_runs_take_seconds(tmp_path):
     started = time.perf_counter()
     subprocess.run([*COMMAND, str(tmp_path / "runs"), "--out", str(tmp_path / "out")], check=True, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime - before.ru_utime < 20, f"{time.perf_counter() - started:.1f} s on the wall"
+    assert after.ru_utime - before.ru_utime < 15, f"{time.perf_counter() - started:.1f} s on the wall"
     assert after.ru_maxrss < 2**20  # KiB
