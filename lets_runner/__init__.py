@@ -4,37 +4,40 @@ optimizer = LETS(ASAM(base, rho=0.5, model=model))
 loss = optimizer.step(lambda: loss_of(train_batch), lambda: loss_of(val_batch))
 """
 
-from lets_runner.optim import (
-    AESAM,
-    ASAM,
-    ESAM,
-    FSAM,
-    GSAM,
-    LESAM,
-    LETS,
-    MSAM,
-    RST,
-    SAM,
-    WSAM,
-    AELookSAM,
-    CosineRadius,
-    FisherSAM,
-    FixedRadius,
-    GapMatching,
-    Last,
-    LearningRateRadius,
-    LinearRadius,
-    LookSAM,
-    LossMatching,
-    NonFiniteError,
-    Observer,
-    RadiusRule,
-    Ramp,
-    Step,
-    UnperturbedSAM,
-    VaSSO,
-    frozen_statistics,
-)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lets_runner.optim import (
+        AESAM,
+        ASAM,
+        ESAM,
+        FSAM,
+        GSAM,
+        LESAM,
+        LETS,
+        MSAM,
+        RST,
+        SAM,
+        WSAM,
+        AELookSAM,
+        CosineRadius,
+        FisherSAM,
+        FixedRadius,
+        GapMatching,
+        Last,
+        LearningRateRadius,
+        LinearRadius,
+        LookSAM,
+        LossMatching,
+        NonFiniteError,
+        Observer,
+        RadiusRule,
+        Ramp,
+        Step,
+        UnperturbedSAM,
+        VaSSO,
+        frozen_statistics,
+    )
 
 __version__ = "0.1.0"
 
@@ -70,3 +73,16 @@ __all__ = [
     "__version__",
     "frozen_statistics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the optimizers, and torch with them, for whoever asks for one: a report does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lets_runner import optim
+
+    return globals().setdefault(name, getattr(optim, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

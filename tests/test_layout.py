@@ -36,7 +36,7 @@ OUTSIDE = {
     "tasks": {"torch"},
     "models": {"torch", "torchvision", "timm"},
     "data": {"torch", "torchvision", "PIL", "numpy", "sklearn"},
-    "report": {"matplotlib"},
+    "report": {"matplotlib", "numpy", "scipy", "yaml", "jinja2", "markupsafe"},
     "processes": {"torch"},
     "trainer": {"torch"},
     "run": {"torch"},
@@ -80,7 +80,22 @@ def test_the_library_loads_torch_alone(name):
     assert set(ast.literal_eval(done.stdout)) <= {"tqdm"}
 
 
+def test_torch_waits_until_an_optimizer_is_asked_for():
+    code = (
+        "import sys, lets_runner; before = 'torch' in sys.modules; names = dir(lets_runner);"
+        "from lets_runner import LETS; print(before, 'torch' in sys.modules, {*lets_runner.__all__} <= {*names})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False True True\n"
+    with pytest.raises(AttributeError, match="no attribute 'Lets'"):
+        lets_runner.Lets  # noqa: B018
+    assert lets_runner.LETS is lets_runner.optim.LETS
+
+
 def test_all_names_are_public_and_there():
+    import lets_runner.optim
+
+    assert {*lets_runner.__all__} - {"__version__"} == {*lets_runner.optim.__all__}
     for name in lets_runner.__all__:
         assert getattr(lets_runner, name) is not None
         assert name == "__version__" or not name.startswith("_")

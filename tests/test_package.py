@@ -26,3 +26,6 @@ def test_wheel_runs_from_anywhere(tmp_path):
     done = run("-m", "lets_runner", "epochs=1", "progress=false", env=environment, cwd=tmp_path)
     assert done.stdout.startswith("test accuracy ")
     assert '"git_commit": null' in next((tmp_path / "runs").rglob("summary.json")).read_text()
+    reported = run("-m", "lets_runner.report.command", "runs", env=environment, cwd=tmp_path)
+    assert reported.stdout.startswith("1 finished; table.md, ")
+    assert "<table>" in (tmp_path / "report" / "index.html").read_text()

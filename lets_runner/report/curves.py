@@ -31,7 +31,7 @@ def draw_curves(directory: Path) -> Path:
     if known(steps.get("rho", [])):
         radius.plot(steps["step"], steps["rho"], color="tab:red")
         radius.set_yscale("log")
-        _label_decades(radius.yaxis)
+        label_decades(radius.yaxis)
     gap.set(title="validation loss − training loss, per step", xlabel="step")
     if known(steps.get("gap", [])):
         gap.plot(steps["step"], steps["gap"], color="tab:gray", alpha=0.3, linewidth=0.5, label="minibatch")
@@ -47,12 +47,19 @@ def draw_curves(directory: Path) -> Path:
 
 
 def read_columns(path: Path) -> Columns:
-    """A csv file as columns of numbers, nan where a cell is empty; no columns without the file."""
+    """A csv file as columns of numbers, nan where a cell is empty; no columns without the file, or without a row.
+
+    Raises:
+        ValueError: a row is longer or shorter than the header, or a cell no number.
+    """
     if not path.exists():
         return {}
     with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else ())}
+        rows = csv.reader(file)
+        header = next(rows, [])
+        numbers = [[float(cell or "nan") for cell in row] for row in rows]
+    columns = [list(column) for column in zip(*numbers, strict=True)]
+    return dict(zip(header, columns, strict=True)) if numbers else {}
 
 
 def known(values: list[float]) -> bool:
@@ -71,8 +78,8 @@ def running_mean(values: list[float], width: int) -> list[float]:
     return means
 
 
-def _label_decades(axis) -> None:
-    """Plain numbers on a logarithmic axis; at 1, 2 and 5 alone where there is room for no more."""
+def label_decades(axis) -> None:
+    """Write plain numbers on a logarithmic axis; at 1, 2 and 5 alone where there is room for no more."""
     from matplotlib.ticker import FuncFormatter
 
     low, high = axis.get_view_interval()

@@ -1,0 +1,79 @@
+"""`lets-report`: run directories in, tables, figures and a page out."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lets_runner.report.runs import Found, find
+
+NAMED = 20  # directories that a table names under it
+
+
+class Parser(argparse.ArgumentParser):
+    """One that complains in a line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; exits with 2 and one line on standard error where there is nothing to report."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    try:
+        found = find(asked.paths)
+        if not found.runs:
+            where = ", ".join(map(str, asked.paths))
+            parser.exit(2, f"{parser.prog}: no finished run under {where} ({found.counts}); lets-train makes some\n")
+        written = report(found, asked.out)
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: {' '.join(str(error).split())}\n")
+    print(f"{found.counts}; {', '.join(written)} in {asked.out}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="lets-report",
+        description="Turn run directories of lets-train into tables (Markdown, LaTeX, csv), figures (PNG, PDF) and one "
+        "self-contained page. Accuracy is the test accuracy after the last epoch, mean and standard deviation over "
+        "seeds; runs of different configurations are never averaged together; directories that are no finished run "
+        "are counted and named.",
+        epilog="example: lets-report runs/ --out report",
+    )
+    parser.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="searched for run directories")
+    parser.add_argument("--out", metavar="DIRECTORY", type=Path, default=Path("report"), help="default: report")
+    return parser
+
+
+def report(found: Found, out: Path) -> list[str]:
+    """Write everything into `out`; returns what, in words."""
+    from lets_runner.report.figures import draw
+    from lets_runner.report.grid import grid
+    from lets_runner.report.latex import latex
+    from lets_runner.report.markdown import markdown
+    from lets_runner.report.methods import styles
+    from lets_runner.report.page import page
+    from lets_runner.report.spreadsheet import cells_csv, directories_csv
+    from lets_runner.report.tables import left_out, tables
+
+    sorted_runs = grid(found.runs)
+    looks = styles(column.method.word for column in sorted_runs.columns)
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = draw(sorted_runs, looks, out / "figures")
+    made = tables(sorted_runs)
+    texts = {
+        "table.md": markdown(made, left_out(found, most=NAMED)),
+        "table.tex": latex(made, left_out(found, most=NAMED)),
+        "table.csv": cells_csv(sorted_runs),
+        "directories.csv": directories_csv(sorted_runs, found),
+    }
+    pictures = sorted(drawn, key=lambda picture: picture.path)
+    texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")
+    return [*texts, f"{len(pictures)} figures"]
+
+
+if __name__ == "__main__":
+    main()

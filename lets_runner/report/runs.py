@@ -1,0 +1,271 @@
+"""Run directories, found and read: finished runs as records, and of every other directory why it is none."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lets_runner.report.curves import read_columns
+
+WORDS = ("data", "model", "method")  # of a summary: what people call it
+NUMBERS = (
+    *("seed", "epochs", "test_accuracy", "test_loss", "val_accuracy", "gap", "rho", "rho_start"),
+    *("gradient_evaluations", "perturbed_share", "seconds", "peak_memory"),
+)
+NEEDED = ("seed", "epochs", "test_accuracy")
+SIGNS = ("summary.json", "epochs.csv", "steps.csv")  # a directory with one of them calls itself a run
+HASH = re.compile(r"# ([0-9a-f]{64})\n")  # first line of a config.yaml: the configuration, seed apart
+# Keys that do not make another configuration, as `lets_runner.config` has them.
+ASIDE = ("seed", "output", "progress", "derived", "distributed")
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        configuration: hash of everything but the seed and where it went.
+        settings: that configuration, flat: `{"sam.rho": 0.05, ...}`.
+        total_steps: of the training.
+        summary: what `summary.json` says.
+        epochs: the columns of `epochs.csv`, nan where it is empty.
+        probe: what `probe/probe.json` says; empty without one.
+    """
+
+    directory: Path
+    configuration: str
+    settings: Settings
+    total_steps: int | None
+    summary: dict[str, Any]
+    epochs: dict[str, np.ndarray]
+    probe: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    def number(self, name: str) -> float:
+        """A number of the summary, nan where it has none."""
+        value = self.summary.get(name)
+        return float("nan") if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A directory that is no finished run. `state`: unfinished, failed, foreign or superseded."""
+
+    directory: Path
+    state: str
+    reason: str
+
+
+STATES = ("unfinished", "failed", "foreign", "superseded")
+
+
+class ForeignError(Exception):
+    """A directory that looks like a run and cannot be read as one."""
+
+
+@dataclass
+class Found:
+    """All that lies under some paths."""
+
+    runs: list[Run] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+
+    def of(self, state: str) -> list[Other]:
+        return [other for other in self.others if other.state == state]
+
+    @cached_property
+    def counts(self) -> str:
+        """Everything there is in a few words."""
+        words = [f"{len(found)} {state}" for state in STATES if (found := self.of(state))]
+        return ", ".join([f"{len(self.runs)} finished", *words])
+
+
+def find(paths: Iterable[Path]) -> Found:
+    """Read every run directory under `paths`, each once; of two with one configuration and seed the newest counts.
+
+    Raises:
+        FileNotFoundError: one of `paths` is no directory.
+    """
+    found, configurations = Found(), Configurations()
+    for directory in _candidates(paths):
+        try:
+            result = _read(directory, configurations)
+        except (ForeignError, OSError, UnicodeDecodeError) as error:
+            result = Other(directory, "foreign", " ".join(str(error).split()))
+        if isinstance(result, Run):
+            found.runs.append(result)
+        else:
+            found.others.append(result)
+    _keep_newest(found)
+    return found
+
+
+def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
+    """Directories that call themselves runs, in order; what lies inside of one is its own affair."""
+    seen: set[str] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"{path}: there is no such directory")
+        for root, directories, files in os.walk(path, followlinks=True):
+            real = os.path.realpath(root)
+            if real in seen:
+                directories.clear()
+                continue
+            seen.add(real)
+            whole = "config.yaml" in files and _first_line(Path(root, "config.yaml"))
+            if whole or not set(SIGNS).isdisjoint(files):
+                yield Path(root)
+            if whole:
+                directories.clear()
+            directories.sort()
+
+
+def _first_line(path: Path) -> str:
+    """The hash in a configuration's first line; empty without one."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        match = HASH.match(file.readline(100))
+    return match[1] if match else ""
+
+
+class Configurations:
+    """Settings by the hash that stands for them: the seeds of one configuration share theirs, and are parsed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Settings, int | None]] = {}
+
+    def read(self, path: Path) -> tuple[str, Settings, int | None]:
+        name = _first_line(path)
+        if not name:
+            raise ForeignError("config.yaml does not begin with the hash of a configuration")
+        if name not in self._known:
+            self._known[name] = self._parse(path)
+        return name, *self._known[name]
+
+    def _parse(self, path: Path) -> tuple[Settings, int | None]:
+        try:
+            # The C loader is ten times faster, and like SafeLoader makes plain values only.
+            tree = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError as error:
+            raise ForeignError(f"config.yaml cannot be read: {error}") from error
+        if not isinstance(tree, dict):
+            raise ForeignError("config.yaml is no mapping")
+        settings = flat({key: value for key, value in tree.items() if key not in ASIDE})
+        return settings, flat(tree).get("derived.total_steps")
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Settings:
+    """Nested mappings as one, with keys as on the command line: `{"sam": {"rho": 1}}` is `{"sam.rho": 1}`."""
+    settings: Settings = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            settings |= flat(value, f"{prefix}{key}.")
+        else:
+            settings[f"{prefix}{key}"] = value
+    return settings
+
+
+def _read(directory: Path, configurations: Configurations) -> Run | Other:
+    if not (directory / "summary.json").exists() and (directory / "config.yaml").exists():
+        return Other(directory, "unfinished", "no summary yet")
+    summary = _json(directory / "summary.json")
+    status = summary.get("status")
+    if status == "failed":
+        return Other(directory, "failed", " ".join(str(summary.get("error")).split()))
+    if status in ("running", "interrupted"):
+        epochs = summary.get("epochs")
+        return Other(directory, "unfinished", status if epochs is None else f"{status} after {epochs} epochs")
+    if status != "finished":
+        raise ForeignError("summary.json has no status of a run")
+    if summary.get("test_accuracy") is None:
+        return Other(directory, "unfinished", "no test accuracy")
+    _check(summary)
+    name, settings, steps = configurations.read(directory / "config.yaml")
+    epochs = _epochs(directory / "epochs.csv", summary["epochs"])
+    return Run(directory, name, settings, steps, summary, epochs, _probe(directory / "probe" / "probe.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ForeignError(f"no {path.name}") from None
+    except ValueError as error:
+        raise ForeignError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ForeignError(f"{path.name} is no mapping")
+    return content
+
+
+def _check(summary: dict[str, Any]) -> None:
+    """That everything the report reads is of its kind; what nobody needs may be null."""
+    for key in WORDS:
+        if not isinstance(summary.get(key), str):
+            raise ForeignError(f"summary.json lacks {key}")
+    for key in NUMBERS:
+        value = summary.get(key)
+        if value is None and key in NEEDED:
+            raise ForeignError(f"summary.json lacks {key}")
+        if not _numeric(value):
+            raise ForeignError(f"summary.json: {key} is no number")
+
+
+def _numeric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _probe(path: Path) -> dict[str, Any]:
+    """What a probe measured, empty where there was none."""
+    if not path.exists():
+        return {}
+    probe = _json(path)
+    values = [probe.get("hessian_trace"), probe.get("hessian_trace_error")]
+    try:
+        values += probe.get("hessian_eigenvalues") or []
+        for kind in ("m_sharpness", "adaptive_sharpness"):
+            values += (probe.get(kind) or {}).values()
+            list(map(float, probe.get(kind) or {}))  # radii
+    except (TypeError, AttributeError, ValueError):
+        values.append("of another make")
+    if not all(map(_numeric, values)):
+        raise ForeignError("probe/probe.json holds what no probe writes; remove it, or probe again")
+    return probe
+
+
+def _epochs(path: Path, count: int) -> dict[str, np.ndarray]:
+    try:
+        columns = {name: np.array(values) for name, values in read_columns(path).items()}
+    except (ValueError, csv.Error) as error:
+        raise ForeignError(f"{path.name} cannot be read: {error}") from error
+    rows = len(columns.get("epoch", ()))
+    if rows != count:
+        raise ForeignError(f"{path.name} has {rows} of {count} epochs")
+    return columns
+
+
+def _keep_newest(found: Found) -> None:
+    """Of several directories with one configuration and seed keep the one whose summary was written last."""
+    newest: dict[tuple[str, int], Run] = {}
+    for run in sorted(found.runs, key=_age):
+        before = newest.get((run.configuration, run.seed))
+        if before:
+            found.others.append(Other(before.directory, "superseded", f"the same run is newer in {run.directory}"))
+        newest[run.configuration, run.seed] = run
+    kept = {id(run) for run in newest.values()}
+    found.runs = [run for run in found.runs if id(run) in kept]
+
+
+def _age(run: Run) -> int:
+    return (run.directory / "summary.json").stat().st_mtime_ns

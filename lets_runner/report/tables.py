@@ -1,0 +1,223 @@
+"""The report's tables as data: accuracy, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
+from lets_runner.report.runs import STATES, Found
+from lets_runner.report.sample import Sample, marks, sample
+
+MIB = 2**20  # bytes
+MOST_COLUMNS = 10  # of methods beside each other
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`value`: what sorting goes by, None for the text; `mark`: best or close; `detail` follows, never in bold."""
+
+    text: str
+    value: float | None = None
+    mark: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """`data`, `method`: the data set or the word of the method that a column belongs to, empty if to none."""
+
+    text: str
+    numeric: bool = True
+    data: str = ""
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table; `data` and `method` are what the page filters by."""
+
+    entries: list[Entry]
+    data: str = ""
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    title: str
+    heads: list[Head]
+    lines: list[Line]
+    notes: list[str]
+
+
+def tables(grid: Grid) -> list[Table]:
+    """Accuracy and cost, and sharpness if any run was probed."""
+    probed = any(run.probe for cell in grid.cells for run in cell.runs)
+    return [accuracy(grid), cost(grid), *([sharpness(grid)] if probed else [])]
+
+
+def accuracy(grid: Grid) -> Table:
+    """Rows of data × model × noise, columns of methods; many methods go down the side instead."""
+    entries: dict[tuple[Row, Column], Entry] = {}
+    for row in grid.rows:
+        cells = [grid.at.get((row, column)) for column in grid.columns]
+        found = [sample(cell.accuracy) if cell else None for cell in cells]
+        for column, one, mark in zip(grid.columns, found, marks(found), strict=True):
+            entries[row, column] = _accuracy(one, mark)
+    turned = len(grid.columns) > max(MOST_COLUMNS, len(grid.rows))
+    make = _methods_down if turned else _methods_across
+    return Table("accuracy", "Test accuracy in %", *make(grid, entries), _accuracy_notes(grid))
+
+
+def _methods_across(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
+    heads = [Head(column.label, method=column.method.word) for column in grid.columns]
+    lines = [Line([*_names(row), *(entries[row, column] for column in grid.columns)], row.data) for row in grid.rows]
+    return [*_row_heads(), *heads], lines
+
+
+def _methods_down(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
+    heads = [Head(f"{row.data}, {row.model}, {row.label}", data=row.data) for row in grid.rows]
+    lines = [
+        Line([Entry(column.label), *(entries[row, column] for row in grid.rows)], method=column.method.word)
+        for column in grid.columns
+    ]
+    return [Head("method", numeric=False), *heads], lines
+
+
+def _accuracy_notes(grid: Grid) -> list[str]:
+    notes = [
+        "After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the highest mean on "
+        "these data with this model and noise. †: not significantly lower than that (Welch's t-test, two-sided, 5 %).",
+    ]
+    if any(len(cell.runs) == 1 for cell in grid.cells):
+        notes.append("With one seed (1) there is no standard deviation and no test, and so no †.")
+    words = [column.method.word for column in grid.columns]
+    if len(set(words)) < len(words):
+        notes.append("The best of a method's several settings is read off the test set, which flatters it.")
+    return notes
+
+
+def cost(grid: Grid) -> Table:
+    """What a training cost, a line a cell."""
+    heads = [
+        *_cell_heads(),
+        Head("seeds"),
+        Head("gradient evaluations"),
+        Head("perturbed steps, %"),
+        Head("seconds"),
+        Head("peak memory, MiB"),
+        Head("device", numeric=False),
+    ]
+    lines = [_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *_costs(cell)]) for cell in grid.cells]
+    notes = ["A training: mean ± standard deviation over seeds. Seconds compare on one device only."]
+    return Table("cost", "Cost", heads, lines, notes)
+
+
+def _costs(cell: Cell) -> list[Entry]:
+    devices = sorted({_device(run.summary) for run in cell.runs})
+    return [
+        _number(cell.numbers("gradient_evaluations"), ",.0f"),
+        _number(100 * cell.numbers("perturbed_share"), ".0f"),
+        _number(cell.numbers("seconds"), ".1f"),
+        _number(cell.numbers("peak_memory") / MIB, ",.0f"),
+        Entry("; ".join(devices)),
+    ]
+
+
+def _device(summary: dict) -> str:
+    processes = summary.get("processes") or 1
+    return f"{summary.get('device') or ABSENT}" + (f" × {processes}" if processes != 1 else "")
+
+
+def sharpness(grid: Grid) -> Table:
+    """How flat the minima are, where runs were probed: a line a cell, and what of it was measured in how many runs."""
+    probed = [replace(cell, runs=[run for run in cell.runs if run.probe]) for cell in grid.cells]
+    cells = [cell for cell in probed if cell.runs]
+    radii = {kind: _radii(cells, kind) for kind in ("m_sharpness", "adaptive_sharpness")}
+    heads = [
+        *_cell_heads(),
+        Head("probed"),
+        Head("test accuracy, %"),
+        Head("λ₁"),
+        Head("trace"),
+        Head("its standard error"),
+        *(Head(f"m-sharpness, ρ = {rho}") for rho in radii["m_sharpness"]),
+        *(Head(f"adaptive sharpness, ρ = {rho}") for rho in radii["adaptive_sharpness"]),
+        Head("examples"),
+    ]
+    lines = [_line(cell, _sharpness(cell, radii)) for cell in cells]
+    notes = [
+        "λ₁ and trace: of the Hessian of the training loss. Sharpness: the rise of the loss within ρ. "
+        f"Batch norm in {_listed(cells, 'batch_norm')} mode. Mean ± standard deviation over the probed seeds.",
+    ]
+    return Table("sharpness", "Sharpness", heads, lines, notes)
+
+
+def _sharpness(cell: Cell, radii: dict[str, list[str]]) -> list[Entry]:
+    probes = [run.probe for run in cell.runs]
+    eigenvalues = [(probe.get("hessian_eigenvalues") or [None])[0] for probe in probes]
+    return [
+        Entry(str(len(probes)), len(probes)),
+        _number(cell.accuracy, ".2f"),
+        _number(eigenvalues, ".4g"),
+        _number([probe.get("hessian_trace") for probe in probes], ".4g"),
+        _number([probe.get("hessian_trace_error") for probe in probes], ".2g"),
+        *(
+            _number([(probe.get(kind) or {}).get(rho) for probe in probes], ".3g")
+            for kind, several in radii.items()
+            for rho in several
+        ),
+        Entry(_listed([cell], "examples")),
+    ]
+
+
+def _radii(cells: Iterable[Cell], kind: str) -> list[str]:
+    return sorted({rho for cell in cells for run in cell.runs for rho in run.probe.get(kind) or {}}, key=float)
+
+
+def _listed(cells: Iterable[Cell], key: str) -> str:
+    values = {str(run.probe[key]) for cell in cells for run in cell.runs if key in run.probe}
+    return ", ".join(sorted(values)) or ABSENT
+
+
+def left_out(found: Found, *, most: int | None = None) -> list[str]:
+    """What stands in no table and why, a line a state; at most `most` names in all of them, the rest as a number."""
+    lines = [f"Directories: {found.counts}. The tables hold the finished ones alone."]
+    room = len(found.others) if most is None else most
+    for state in STATES:
+        others = found.of(state)
+        if not others:
+            continue
+        named = [f"{other.directory} ({other.reason})" for other in others[:room]]
+        room -= len(named)
+        more = len(others) - len(named)
+        lines.append(f"{state.capitalize()}: " + "; ".join([*named, *([f"{more} more"] if more else [])]))
+    return lines
+
+
+def _row_heads() -> list[Head]:
+    return [Head("data", numeric=False), Head("model", numeric=False), Head("label noise")]
+
+
+def _cell_heads() -> list[Head]:
+    return [*_row_heads(), Head("method", numeric=False)]
+
+
+def _names(row: Row) -> list[Entry]:
+    return [Entry(row.data), Entry(row.model), Entry(row.label, -1 if row.noise is None else row.noise)]
+
+
+def _line(cell: Cell, entries: list[Entry]) -> Line:
+    column: Column = cell.column
+    return Line([*_names(cell.row), Entry(column.label), *entries], cell.row.data, column.method.word)
+
+
+def _accuracy(one: Sample | None, mark: str) -> Entry:
+    return Entry(one.text(".2f"), one.mean, mark, f"({one.n})") if one else Entry(ABSENT, -math.inf)
+
+
+def _number(values: Iterable[float | None], form: str) -> Entry:
+    one = sample(math.nan if value is None else value for value in values)
+    if one is None:
+        return Entry(ABSENT, -math.inf)
+    return Entry(f"{one.mean:{form}}" if not one.sd else one.text(form), one.mean)

@@ -1,0 +1,99 @@
+"""`lets-report` from the command line."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import train
+from made import make_many, make_run
+
+from lets_runner.report import command
+
+COMMAND = [sys.executable, "-m", "lets_runner.report.command"]
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        command.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_reports_real_runs_without_torch(tmp_path):
+    for method in ("erm", "lets_sam"):
+        train(tmp_path / "runs", f"method={method}")
+    code = (
+        "import sys; from lets_runner.report.command import main; main(sys.argv[1:]);"
+        "print([name for name in ('torch', 'hydra', 'omegaconf', 'pandas') if name in sys.modules])"
+    )
+    arguments = [str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    said, loaded = done.stdout.splitlines()
+    assert said.startswith("2 finished; table.md, ") and said.endswith(f"3 figures in {tmp_path / 'out'}")
+    assert loaded == "[]"
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"table.md", "table.tex", "table.csv", "directories.csv", "index.html", "figures"}
+    assert "| digits | convnet | 0 % | " in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_without_a_finished_run_nothing_is_written(tmp_path, capsys):
+    make_run(tmp_path / "runs", status="running")
+    make_run(tmp_path / "runs", seed=1, status="failed")
+    text = refusal(capsys, tmp_path / "runs", "--out", tmp_path / "out")
+    assert text.startswith(
+        f"lets-report: no finished run under {tmp_path / 'runs'} (0 finished, 1 unfinished, 1 failed)"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    assert "no-such: there is no such directory" in refusal(capsys, tmp_path / "no-such")
+    assert "the following arguments are required: PATH" in refusal(capsys)
+    assert "unrecognized arguments: --loud" in refusal(capsys, tmp_path, "--loud")
+    make_run(tmp_path / "runs")
+    (tmp_path / "file").write_text("")
+    assert "file" in refusal(capsys, tmp_path / "runs", "--out", tmp_path / "file")
+
+
+def test_help_says_what_is_made(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--help"])
+    assert stop.value.code == 0
+    assert {"Markdown", "LaTeX", "PATH", "--out"} <= set(
+        capsys.readouterr().out.replace(",", "").replace("(", "").split()
+    )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="ru_maxrss is counted in other units there")
+def test_hundreds_of_runs_take_seconds(tmp_path):
+    """2,000 runs of four data sets and models shall take under 10 s on two processors, that is 20 s of one, and 1 GB.
+
+    A fifth of the runs in half of the figures may take three quarters of that. It is the time of the processors, since
+    these may be busy otherwise.
+    """
+    methods = ("erm", "sam", "asam", "lets_sam")
+    count = make_many(
+        tmp_path / "runs",
+        data=("digits", "cifar10"),
+        models=("convnet",),
+        noises=(0.0, 0.2, 0.4, 0.6),
+        methods=methods,
+        seeds=13,
+        epochs=40,
+        steps=680,
+    )
+    assert count == 416
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run([*COMMAND, str(tmp_path / "runs"), "--out", str(tmp_path / "out")], check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 15, f"{time.perf_counter() - started:.1f} s on the wall"
+    assert after.ru_maxrss < 2**20  # KiB

@@ -1,0 +1,120 @@
+"""Which figures there are, and what they show."""
+
+import numpy as np
+import pytest
+from made import make_run
+
+from lets_runner.report import sensitivity, trajectories
+from lets_runner.report.figures import draw
+from lets_runner.report.grid import grid
+from lets_runner.report.methods import styles
+from lets_runner.report.runs import find
+
+
+def sheet(path):
+    made = grid(find([path]).runs)
+    return made, styles(column.method.word for column in made.columns)
+
+
+def kinds(path, out):
+    return {picture.path.stem.removeprefix("digits-convnet-") for picture in draw(*sheet(path), out)}
+
+
+def line(axes, colour):
+    """Heights of the line of one colour."""
+    [found] = [line for line in axes.lines if line.get_color() == colour and len(line.get_xdata()) > 1]
+    return np.asarray(found.get_ydata())
+
+
+def test_draws_what_there_is_something_for(tmp_path):
+    make_run(tmp_path / "runs", method="erm")
+    assert kinds(tmp_path / "runs", tmp_path / "a") == {"curves", "gap"}
+    make_run(tmp_path / "runs", method="lets_sam")
+    make_run(tmp_path / "runs", method="sam")
+    assert kinds(tmp_path / "runs", tmp_path / "b") == {"curves", "gap", "radius"}
+    make_run(tmp_path / "runs", method="lets_sam", noise=0.2)
+    make_run(tmp_path / "runs", method="lets_sam", rho=0.1)
+    make_run(tmp_path / "runs", method="sam", rho=0.1)
+    every = {"curves", "gap", "radius", "noise", "start", "fixed-radius"}
+    assert kinds(tmp_path / "runs", tmp_path / "c") == every
+    for kind in every:
+        assert (tmp_path / "c" / f"digits-convnet-{kind}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "c" / f"digits-convnet-{kind}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_names_of_files_stay_in_the_directory(tmp_path):
+    make_run(tmp_path / "runs", model="../../up", folder="a")
+    make_run(tmp_path / "runs", model="..:..:up", folder="b")
+    pictures = list(draw(*sheet(tmp_path / "runs"), tmp_path / "out"))
+    assert len({picture.path for picture in pictures}) == 4
+    assert {picture.path.resolve().parent for picture in pictures} == {tmp_path / "out"}
+
+
+def test_curves_are_means_over_seeds_with_a_band(tmp_path):
+    runs = [make_run(tmp_path, seed=seed, accuracy=0.8 + seed / 10) for seed in range(2)]
+    made, looks = sheet(tmp_path)
+    above = trajectories.accuracy_and_loss(made, looks).axes[0]
+    measured = [[float(r.split(",")[6]) for r in (d / "epochs.csv").read_text().splitlines()[1:]] for d in runs]
+    assert line(above, looks["sam"].colour) == pytest.approx(100 * np.mean(measured, 0))
+    [band] = above.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.max() >= 100 * (np.mean(measured, 0) + np.std(measured, 0, ddof=1)).max() - 1e-9
+
+
+def test_radius_starts_where_it_started(tmp_path):
+    make_run(tmp_path, method="lets_sam", rho=0.03)
+    make_run(tmp_path, method="sam")
+    made, looks = sheet(tmp_path)
+    [axes] = trajectories.radius(made, looks).axes
+    assert axes.get_yscale() == "log"
+    assert len(axes.lines) == 1
+    values = line(axes, looks["lets_sam"].colour)
+    assert values[0] == pytest.approx(0.03)
+    assert values[-1] == pytest.approx(0.03 * (1 + 3 * (1 - np.exp(-5))))
+
+
+def test_fixed_radii_are_a_line_and_learned_ones_bands_from_every_start(tmp_path):
+    for rho, accuracy in {0.05: 0.7, 0.1: 0.8, 0.2: 0.6}.items():
+        for seed in range(2):
+            make_run(tmp_path, rho=rho, seed=seed, accuracy=accuracy)
+            make_run(tmp_path, method="lets_sam", rho=rho, seed=seed, accuracy=0.9 - rho + 0.02 * seed)
+        make_run(tmp_path, method="lets_asam", rho=rho)
+    made, looks = sheet(tmp_path)
+    [axes] = sensitivity.over_fixed_radius(made, looks).axes
+    [(points, _, _)] = [container.lines for container in axes.containers]
+    assert points.get_xdata().tolist() == [0.05, 0.1, 0.2]
+    assert points.get_ydata() == pytest.approx([70, 80, 60])
+    starts = [(*mark.get_xdata(), *mark.get_ydata()) for mark in axes.lines if len(mark.get_xdata()) == 1]
+    assert starts == [pytest.approx(pair) for pair in ((0.05, 86), (0.1, 81), (0.2, 71))]
+    spans = [patch.get_height() for patch in axes.patches]
+    assert spans == pytest.approx([2 * np.sqrt(2)] * 3)
+
+
+def test_lines_over_label_noise_differ_in_noise_alone(tmp_path):
+    for noise in (0.4, 0.0, 0.2):
+        make_run(tmp_path, noise=noise, accuracy=1 - noise)
+        make_run(tmp_path, noise=noise, accuracy=0.3, extra={"optimizer.lr": 0.1})
+    made, looks = sheet(tmp_path)
+    [axes] = sensitivity.over_noise(made, looks).axes
+    lines = [container.lines[0] for container in axes.containers]
+    assert [list(one.get_xdata()) for one in lines] == [[0, 20, 40]] * 2
+    assert [one.get_ydata() for one in lines] == [pytest.approx([100, 80, 60]), pytest.approx([30] * 3)]
+    assert len({one.get_linestyle() for one in lines}) == 2
+
+
+@pytest.mark.parametrize("panels", [1, 4])
+def test_nothing_overlaps(tmp_path, panels):
+    """No word of a figure lies on another, or on the axes of a panel, or over the edge."""
+    for noise in np.arange(panels) / 5:
+        for method in ("erm", "sam", "lets_sam", "gm_sam", "lets_paper_sam"):
+            for rho in (0.05, 0.1) if method != "erm" else (0.05,):
+                make_run(tmp_path, method=method, noise=float(noise), rho=rho, model="a-name-that-is-rather-long" * 2)
+    made, looks = sheet(tmp_path)
+    for make in (trajectories.accuracy_and_loss, trajectories.radius, sensitivity.over_fixed_radius):
+        figure = make(made, looks)
+        figure.draw_without_rendering()
+        boxes = [figure._suptitle.get_window_extent(), figure.legends[0].get_window_extent()]
+        boxes += [axes.get_tightbbox() for axes in figure.axes]
+        for number, box in enumerate(boxes):
+            assert figure.bbox.padded(1).contains(*box.min) and figure.bbox.padded(1).contains(*box.max)
+            assert not any(box.overlaps(other) for other in boxes[number + 1 :])

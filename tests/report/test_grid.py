@@ -1,0 +1,103 @@
+"""Rows, columns and labels; what is and is not averaged."""
+
+import pytest
+from made import make_run
+
+from lets_runner.report.grid import SHOWN, grid
+from lets_runner.report.runs import find
+
+
+def made(path):
+    return grid(find([path]).runs)
+
+
+def columns(path):
+    return [column.label for column in made(path).columns]
+
+
+def test_seeds_share_a_cell_and_configurations_never_do(tmp_path):
+    for seed in range(3):
+        make_run(tmp_path, seed=seed, accuracy=0.5)
+        make_run(tmp_path, seed=seed, accuracy=0.7, extra={"optimizer.momentum": 0.8})
+    cells = made(tmp_path).cells
+    assert sorted((cell.column.label, cell.accuracy.tolist()) for cell in cells) == [
+        ("SAM (optimizer.momentum = 0.8)", pytest.approx([70] * 3)),
+        ("SAM (optimizer.momentum = 0.9)", pytest.approx([50] * 3)),
+    ]
+
+
+def test_a_grid_over_rho_and_lr_shows_in_the_columns_in_order(tmp_path):
+    for rho in (0.5, 0.05, 0.1):
+        make_run(tmp_path, rho=rho)
+        make_run(tmp_path, rho=rho, method="lets_sam", extra={"optimizer.lr": 0.1})
+    make_run(tmp_path, method="lets_sam")
+    make_run(tmp_path, method="erm")
+    assert columns(tmp_path) == [
+        "ERM",
+        "SAM (ρ = 0.05)",
+        "SAM (ρ = 0.1)",
+        "SAM (ρ = 0.5)",
+        "LETS-SAM (lr = 0.05, ρ₀ = 0.05)",
+        "LETS-SAM (lr = 0.1, ρ₀ = 0.05)",
+        "LETS-SAM (lr = 0.1, ρ₀ = 0.1)",
+        "LETS-SAM (lr = 0.1, ρ₀ = 0.5)",
+    ]
+
+
+def test_settings_that_differ_between_rows_alone_are_not_told(tmp_path):
+    make_run(tmp_path, data="digits", rho=0.05)
+    make_run(tmp_path, data="cifar10", rho=0.1)
+    assert columns(tmp_path) == ["SAM"]
+
+
+def test_settings_that_differ_in_one_row_are_told_in_all(tmp_path):
+    make_run(tmp_path, data="digits", rho=0.05)
+    make_run(tmp_path, data="cifar10", rho=0.05)
+    make_run(tmp_path, data="cifar10", rho=0.1)
+    assert columns(tmp_path) == ["SAM (ρ = 0.05)", "SAM (ρ = 0.1)"]
+
+
+def test_what_follows_from_the_epochs_is_not_told_beside_them(tmp_path):
+    make_run(tmp_path, method="lets_sam", epochs=2)
+    make_run(tmp_path, method="lets_sam", epochs=4)
+    assert columns(tmp_path) == ["LETS-SAM (epochs = 2)", "LETS-SAM (epochs = 4)"]
+
+
+def test_what_repeats_the_radius_is_not_told_in_its_place(tmp_path):
+    for rho in (0.05, 0.1):
+        make_run(tmp_path, rho=rho, extra={"radius.end": rho})
+    assert columns(tmp_path) == ["SAM (ρ = 0.05)", "SAM (ρ = 0.1)"]
+
+
+def test_settings_of_data_and_model_are_told_in_the_rows(tmp_path):
+    for norm in (False, True):
+        make_run(tmp_path, extra={"model.batch_norm": norm, "data.val_fraction": 0.2 if norm else 0.1})
+    rows = made(tmp_path).rows
+    assert [(row.data, row.model) for row in rows] == [
+        ("digits (val_fraction = 0.1)", "convnet (batch_norm = false)"),
+        ("digits (val_fraction = 0.2)", "convnet (batch_norm = true)"),
+    ]
+    assert columns(tmp_path) == ["SAM"]
+
+
+def test_kinds_of_noise_are_rows_of_their_own(tmp_path):
+    make_run(tmp_path, noise=0.4)
+    make_run(tmp_path, noise=0.2)
+    make_run(tmp_path, noise=0.4, extra={"data.noise": "asymmetric"})
+    assert [row.label for row in made(tmp_path).rows] == ["40 % asymmetric", "20 %", "40 %"]
+
+
+def test_configurations_that_look_alike_are_told_apart_by_their_hash(tmp_path):
+    one, other = make_run(tmp_path), make_run(tmp_path, seed=1)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text("# " + "f" * 64 + text[text.index("\n") :])
+    hashes = [one.parent.name, "f" * 8]
+    assert sorted(columns(tmp_path)) == sorted(f"SAM (configuration = {name})" for name in hashes)
+
+
+def test_too_many_columns_to_draw_leave_the_best_on_validation(tmp_path):
+    for number in range(SHOWN):
+        make_run(tmp_path, rho=0.01 * (number + 1), val_accuracy=0.9 if number == 4 else 0.5, accuracy=number / 100)
+    assert len(made(tmp_path).few_columns()) == SHOWN
+    make_run(tmp_path, method="erm", val_accuracy=0.1)
+    assert [column.label for column in made(tmp_path).few_columns()] == ["ERM", "SAM (ρ = 0.05)"]
