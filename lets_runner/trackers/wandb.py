@@ -36,6 +36,8 @@ class WandB(Tracker):
     ) -> str:
         import wandb
 
+        # The terminal is the run's: no messages on it, and a missing key is an error and not a question.
+        wandb.setup(wandb.Settings(silent=True, show_info=False, show_warnings=False))
         self.run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -46,9 +48,8 @@ class WandB(Tracker):
             config=config,
             id=known_as,
             resume="allow" if self.mode == "online" else None,
-            # The terminal is the run's, and a key is asked for beforehand or not at all; a sweep has a run of its own
-            # for each of its own, even if the one before was not finished.
-            settings=wandb.Settings(console="off", silent=True, login_timeout=1, reinit="create_new"),
+            # create_new: another run of a sweep is another run of W&B, even if the one before was not finished
+            settings=wandb.Settings(console="off", silent=True, reinit="create_new"),
         )
         return self.run.id
 
