@@ -48,7 +48,7 @@ def test_its_commands_compose(command):
     words = [word for word in shlex.split(command)[1:] if not word.startswith("-") and word != "job"]
     assert words or command in ("lets-train", "lets-train --cfg job")
     for overrides in itertools.product(
-        *([f"{key}={v}" for v in value.split(",")] for key, value in (w.split("=") for w in words))
+        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=") for w in words))
     ):
         cli.compose(*overrides)
 

@@ -144,8 +144,8 @@ def test_a_killed_run_goes_on_with_the_same_tracker_runs(tmp_path, plain):
     twice = {**once, 8: once[8] * 2}
     assert metrics_of("tensorboard", directory)["step/loss"] == once  # the first is void
     assert metrics_of("mlflow", directory)["step/loss"] == twice
-    assert metrics_of("wandb", directory)["step/loss"] == twice
-    folders = list((directory / "wandb").glob("offline-run-*"))
-    assert len(folders) == 2
-    assert {stores.wandb(folder)[0].run_id for folder in folders} == {json.loads(ids)["wandb"]}
+    _, folder = sorted((directory / "wandb").glob("offline-run-*"))  # of the first W&B loses what it had not flushed
+    run, history = stores.wandb(folder)
+    assert run.run_id == json.loads(ids)["wandb"]
+    assert history["step/loss"] == {step: value for step, value in once.items() if step > 7}
     assert stores.mlflow(tmp_path, "digits-mlp")[1].info.status == "FINISHED"
