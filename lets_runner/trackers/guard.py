@@ -13,7 +13,7 @@ from lets_runner.trackers.tracker import Tracker
 from lets_runner.trainer import Record
 
 BACKLOG = 10_000  # records that may wait for a slow tracker; more than an hour of training that takes its time
-PATIENCE = 300.0  # seconds after the end of training for what the tracker has not got through
+PATIENCE = 120.0  # seconds after the end of training for what the tracker has not got through
 HURRY = 10.0  # the same if a signal ended it: whoever sent that will not wait for long
 _ids = Lock()  # trackers of one run write the same file
 

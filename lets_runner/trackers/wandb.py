@@ -12,9 +12,9 @@ Mode = Literal["offline", "online"]
 class WandB(Tracker):
     """One W&B run a run, grouped by data set and model, in `<run directory>/wandb`.
 
-    A run that goes on has the same id. Offline it is another folder, which `wandb sync --append` joins to the first;
-    online W&B ignores the rows past the checkpoint that are logged again. Of a run that is killed, W&B loses the
-    rows that it had not flushed.
+    A run that goes on has the same id. Offline it is another folder, which `wandb sync` takes after the first; online
+    W&B ignores the rows past the checkpoint that are logged again. Of a run that is killed, W&B loses the rows that it
+    had not flushed.
 
     Args:
         project: of W&B.
