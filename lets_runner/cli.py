@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -34,6 +34,7 @@ from lets_runner.run import Run, environment, read_summary
 from lets_runner.supervisor import follow, result, supervise
 from lets_runner.sweep import mark
 from lets_runner.tasks import Task
+from lets_runner.trackers import Guard, Tracker
 from lets_runner.trainer import ALONE, Loader, Trainer
 
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
@@ -129,6 +130,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         if processes.leads:
             print(f"already finished: {result(finished)} in {directory}")
         return
+    trackers = {key: _make(cfg, f"logger.{key}") for key in cfg.logger}
     parts = _build(cfg, device, processes)
     run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)
     processes.only(lambda: _open(run))
@@ -143,7 +145,14 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     with run, closing(parts.data):
         try:
             if processes.leads:
-                supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress)
+                supervise(
+                    run,
+                    parts.trainer,
+                    parts.test,
+                    facts,
+                    progress=cfg.progress,
+                    trackers=_guarded(trackers, cfg, named),
+                )
             else:
                 follow(parts.trainer, parts.test)
         except BrokenImage as error:
@@ -231,9 +240,19 @@ def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Mo
 def _make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
     """Instantiate one group of the configuration; what its constructor refuses is a UserError that names the key."""
     try:
-        return instantiate(cfg[key], _partial_=True, _convert_="all")(*arguments, **settings)
+        return instantiate(OmegaConf.select(cfg, key), _partial_=True, _convert_="all")(*arguments, **settings)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
         raise config.user_error(key, error) from error
+
+
+def _guarded(trackers: dict[str, Tracker], cfg: DictConfig, named: dict[str, str]) -> list[Guard]:
+    """Trackers that a run may be told to; the data must be known, for settings refer to them."""
+    about: dict[str, Any] = {
+        "experiment": f"{named['data']}-{named['model']}",
+        "name": f"{named['method']}/seed={cfg.seed}",
+        "warn": _show_warning,
+    }
+    return [Guard(key, tracker, config=config.to_tell(cfg), **about) for key, tracker in trackers.items()]
 
 
 def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processes: Processes) -> RadiusRule:

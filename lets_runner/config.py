@@ -13,9 +13,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-# Keys that do not make another configuration: where it goes, how it looks, which seed, what the runner fills in, and
-# how processes share the work: any number of them may go on with a run.
-ASIDE = ("seed", "output", "progress", "derived", "distributed")
+# Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
+# runner fills in, and how processes share the work: any number of them may go on with a run.
+ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed")
 
 
 class UserError(Exception):
@@ -64,6 +64,7 @@ class Config:
     data: Any = MISSING
     model: Any = MISSING
     task: Any = MISSING
+    logger: dict[str, Any] = field(default_factory=dict)
     optimizer: Any = MISSING
     schedule: Any = MISSING
     sam: Any = MISSING
@@ -136,9 +137,7 @@ def split(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
 
 def identity(cfg: DictConfig) -> str:
     """A hash that stands for the configuration, seed and destination apart."""
-    plain = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    assert isinstance(plain, dict)
-    kept = {key: value for key, value in plain.items() if key not in ASIDE}
+    kept = {key: value for key, value in _plain(cfg, resolve=False).items() if key not in ASIDE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -166,6 +165,17 @@ def run_directory(cfg: DictConfig, named: dict[str, str]) -> Path:
 def to_yaml(cfg: DictConfig) -> str:
     """The whole configuration, resolved; the first line tells whether two are the same."""
     return f"# {identity(cfg)}\n" + OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def to_tell(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration for trackers to show, resolved; nothing about themselves, such as where they are."""
+    return {key: value for key, value in _plain(cfg, resolve=True).items() if key != "logger"}
+
+
+def _plain(cfg: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=resolve, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def fill(cfg: DictConfig, *, total_steps: int) -> None:
@@ -202,6 +212,8 @@ def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
     if match := re.search(r"Could not find '([\w/]+)/(.+?)'\n\nAvailable options in '[\w/]+':\n(.*)", text, re.S):
         options = match[3].split("\nConfig search path")[0].split()
         return f"{match[1]}={match[2]}: there is no such {match[1]}; choose one of {', '.join(options)}"
+    if match := re.search(r"Could not load '([a-z]+)/(.+?)'", text):
+        return f"{match[1]}={match[2]}: there is no such {match[1]}; lets-train --help lists them"
     if match := re.search(r"((?:Value|Invalid value) '.*?'.*)\n\s+full_key: (\S+)", text):
         return f"{match[2]}: {match[1]}"
     return text

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,23 @@ from tqdm import tqdm
 
 from lets_runner import slurm
 from lets_runner.report.curves import draw_curves
-from lets_runner.run import Run, peak_memory
+from lets_runner.run import Run, peak_memory, read_summary
+from lets_runner.trackers.guard import Guard
 from lets_runner.trainer import Loader, Record, Trainer
 
 # SIGINT: a person; SIGTERM: a machine that goes down, or torchrun; SIGUSR1 and 2: a queue, some time before it does.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *, progress: bool) -> None:
+def supervise(
+    run: Run,
+    trainer: Trainer,
+    test: Loader,
+    facts: dict[str, Any],
+    *,
+    progress: bool,
+    trackers: Sequence[Guard] = (),
+) -> None:
     """Train to the end, or on from the last checkpoint, and write everything down.
 
     Args:
@@ -26,6 +35,7 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
         test: measured once, after the last epoch.
         facts: what the summary says beside the results.
         progress: show a bar on standard error.
+        trackers: told of everything that is written down; nothing depends on them.
 
     Raises:
         NonFiniteError, OSError: training diverged, or data could not be read; the last checkpoint is intact.
@@ -33,14 +43,21 @@ def supervise(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any], *
     """
     if (state := trainer.processes.share(run.load)) is not None:
         trainer.load_state_dict(state)
-    with _signals(trainer) as received:
-        try:
-            _record(run, trainer, facts, progress=progress)
-            _finish(run, trainer, test, facts)
-        except BaseException as error:
-            status = "failed" if isinstance(error, Exception) else "interrupted"
-            run.summarise(status=status, error=str(error) or type(error).__name__, **facts, **_progress(run, trainer))
-            raise
+    for tracker in trackers:
+        tracker.start(run.directory, step=trainer.step)
+    try:
+        with _signals(trainer) as received:
+            try:
+                _record(run, trainer, facts, progress=progress, trackers=trackers)
+                _finish(run, trainer, test, facts)
+            except BaseException as error:
+                status = "failed" if isinstance(error, Exception) else "interrupted"
+                text = str(error) or type(error).__name__
+                run.summarise(status=status, error=text, **facts, **_progress(run, trainer))
+                raise
+    finally:  # outside of `_signals`: everything is on disk, and whoever wants to go may
+        for tracker in trackers:
+            tracker.finish(read_summary(run.directory))
     if trainer.stopping:
         _pass_on(received)
 
@@ -59,7 +76,7 @@ def follow(trainer: Trainer, test: Loader) -> None:
         _pass_on(received)
 
 
-def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool) -> None:
+def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool, trackers: Sequence[Guard]) -> None:
     """Write down what the trainer yields, and keep checkpoints."""
     run.summarise(status="running", error=None, **facts)
     with tqdm(
@@ -67,6 +84,8 @@ def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool
     ) as bar:
         for record in trainer.records():
             run.append(record)
+            for tracker in trackers:
+                tracker.log(record)
             if record.checkpoint:
                 run.save(trainer.state_dict(), best=record.epoch is not None and run.best_is_last)
             _show(bar, record)

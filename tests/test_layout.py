@@ -26,8 +26,12 @@ ALLOWED = {
     "trainer": {"processes", "tasks"},
     "run": {"trainer"},
     "sweep": {"run"},
-    "supervisor": {"report", "run", "slurm", "trainer"},
-    "cli": {"config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "tasks", "trainer"},
+    "trackers": {"run", "trainer"},
+    "supervisor": {"report", "run", "slurm", "trackers", "trainer"},
+    "cli": {
+        *("config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "tasks", "trackers"),
+        "trainer",
+    },
     "probe": {"optim", "run", "tasks"},
     "probe_cli": {"cli", "config", "data", "probe", "run"},
 }
@@ -41,6 +45,7 @@ OUTSIDE = {
     "trainer": {"torch"},
     "run": {"torch"},
     "config": {"hydra", "omegaconf"},
+    "trackers": {"torch", "numpy", "PIL", "mlflow", "wandb"},
     "supervisor": {"tqdm"},
     "cli": {"torch", "numpy", "hydra", "omegaconf"},
     "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
@@ -73,7 +78,18 @@ def test_imports_follow_the_plan(path):
 
 @pytest.mark.parametrize("name", ["lets_runner", "lets_runner.optim"])
 def test_the_library_loads_torch_alone(name):
-    unwanted = ["hydra", "omegaconf", "torchvision", "timm", "matplotlib", "sklearn", "tqdm"]
+    unwanted = [
+        "hydra",
+        "omegaconf",
+        "torchvision",
+        "timm",
+        "matplotlib",
+        "sklearn",
+        "tqdm",
+        "tensorboard",
+        "mlflow",
+        "wandb",
+    ]
     code = f"import sys, {name}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     # torch may load tqdm by itself; that is none of ours

@@ -43,17 +43,12 @@ def test_the_five_lines_train():
     assert names["optimizer"].rho != 0.5
 
 
-def values(text):
-    """What a comma separates, but for lists."""
-    return [text] if text.startswith("[") else text.split(",")
-
-
 @pytest.mark.parametrize("command", commands())
 def test_its_commands_compose(command):
     words = [word for word in shlex.split(command)[1:] if not word.startswith("-") and word != "job"]
     assert words or command in ("lets-train", "lets-train --cfg job")
     for overrides in itertools.product(
-        *([f"{key}={v}" for v in values(value)] for key, value in (w.split("=") for w in words))
+        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=") for w in words))
     ):
         cli.compose(*overrides)
 

@@ -1,0 +1,96 @@
+"""What a tracker is: it hears of a run's start, of every record and of its end."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lets_runner.trainer import Record
+
+RESULTS = ("config.yaml", "epochs.csv", "steps.csv", "summary.json", "curves.png")
+CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/best.pt")
+ARTEFACTS = {"none": (), "results": RESULTS, "checkpoints": RESULTS + CHECKPOINTS}
+
+
+class Tracker:
+    """Subclass it with `start`, `log` and `finish`, and name the class in a yaml; a `Guard` calls all three.
+
+    They run in a thread of their own beside the training, one call after the other, and may raise and wait as they
+    like. What they must not do is draw from torch's global random numbers, which the training does too.
+
+    Args:
+        every_steps: of the rows of steps those whose step is a multiple of this; None for none. Epochs always.
+        artefacts: which files of the run directory `finish` gets: none, results (all but checkpoints) or checkpoints
+            (results and last.pt and best.pt).
+
+    Raises:
+        ValueError: a setting is impossible, or one of `packages` is not installed.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ()  # which it imports, in `start` at the earliest
+    extra: ClassVar[str] = ""  # of lets_runner, that brings them
+
+    def __init__(self, *, every_steps: int | None = 10, artefacts: str = "results"):
+        if every_steps is not None and not (isinstance(every_steps, int) and every_steps >= 1):
+            raise ValueError(
+                f"every_steps={every_steps}: must be a whole number of at least 1, or null for epochs only"
+            )
+        if artefacts not in ARTEFACTS:
+            raise ValueError(f"artefacts={artefacts}: must be one of {', '.join(ARTEFACTS)}")
+        if missing := [package for package in self.packages if find_spec(package) is None]:
+            raise ValueError(f"{', '.join(missing)} not installed: pip install 'lets_runner[{self.extra}]'")
+        self.every_steps, self.artefacts = every_steps, artefacts
+
+    def start(
+        self, directory: Path, *, experiment: str, name: str, config: dict[str, Any], known_as: str | None, step: int
+    ) -> str:
+        """Begin a run, or go on with one.
+
+        Args:
+            directory: of the run.
+            experiment: data set and model; `name`: method and seed.
+            config: the resolved configuration, nested.
+            known_as: what `start` returned when this run began; None if it begins now.
+            step: from which training goes on; 0 at the beginning. Rows after it may have been logged before.
+
+        Returns:
+            what to call this run when it goes on.
+        """
+        raise NotImplementedError
+
+    def log(self, record: Record) -> None:
+        """Take the rows that are new; `points` has them as most tools want them."""
+        raise NotImplementedError
+
+    def finish(self, summary: dict[str, Any], files: list[Path]) -> None:
+        """Training has ended, for good or for now: `summary` is that of summary.json, `files` the artefacts."""
+        raise NotImplementedError
+
+    def points(self, record: Record) -> Iterator[tuple[int, dict[str, float]]]:
+        """Optimizer steps and what is known at them: `step/loss`, `step/rho`, ..., `epoch/val_accuracy`, ..."""
+        for row in record.steps:
+            if self.every_steps is not None and row["step"] % self.every_steps == 0:
+                yield int(row["step"]), numbers("step", row)
+        if record.epoch is not None:
+            yield int(record.epoch["step"]), numbers("epoch", record.epoch)
+
+    def files(self, directory: Path) -> list[Path]:
+        """The artefacts that there are."""
+        return [path for name in ARTEFACTS[self.artefacts] if (path := directory / name).exists()]
+
+
+def numbers(prefix: str, row: dict[str, Any]) -> dict[str, float]:
+    """`prefix/name`: value, without the step itself, text, truth values, and nan, which stands for "there is none"."""
+    return {
+        f"{prefix}/{name}": value
+        for name, value in row.items()
+        if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    }
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as `data.label_noise`: value."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        leaves.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return leaves
