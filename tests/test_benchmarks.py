@@ -30,3 +30,9 @@ def test_an_epoch_is_compared_with_the_bare_loop(tmp_path):
     lines = run("benchmarks.epoch", "--model", "convnet", "--images", "400", "--rounds", "1", "--device", "cpu")
     assert "runner's epoch" in lines[-1]
     assert "bare loop" in lines[-1]
+
+
+def test_a_report_over_many_runs_is_timed():
+    [line] = run("benchmarks.report", "--seeds", "1", "--epochs", "1")[-1:]
+    assert line.startswith("128 runs: ")
+    assert line.endswith(" MB")
