@@ -14,7 +14,7 @@ from lets_runner.trainer import Record
 
 BACKLOG = 10_000  # records that may wait for a slow tracker; more than an hour of training that takes its time
 PATIENCE = 120.0  # seconds after the end of training for what the tracker has not got through
-HURRY = 10.0  # the same if a signal ended it: whoever sent that will not wait for long
+HURRY = 10.0  # seconds for it to start; and after the end if it has not, or a signal ended training: its sender waits
 _ids = Lock()  # trackers of one run write the same file
 
 
@@ -58,7 +58,8 @@ class Guard:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Training has ended; wait for the tracker to be through, but not for ever."""
-        patience = HURRY if summary.get("status") == "interrupted" else PATIENCE
+        hurry = summary.get("status") == "interrupted" or not self._started.is_set()
+        patience = HURRY if hurry else PATIENCE
         self._put(lambda: self.tracker.finish(summary, self.tracker.files(self.directory)))
         self._put(None)
         self._thread.join(patience)
