@@ -6,7 +6,6 @@ One run of every method is trained, on digits, and copied under other names, lab
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,14 @@ from lets_runner import cli, config
 
 METHODS = ("erm", "sam", "asam", "ramp_sam", "lets_sam", "lets_asam", "gm_sam", "gm_asam")
 DATA, MODELS, NOISES = ("digits", "letters"), ("convnet", "mlp"), (0.0, 0.2, 0.4, 0.6)
+
+# A process inherits the peak of the one that starts it: so a small one starts and measures.
+PEAK = """
+import resource, subprocess, sys
+command = [sys.executable, "-m", "lets_runner.report.command", sys.argv[1], "--out", sys.argv[2]]
+subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def main() -> None:
@@ -32,11 +39,14 @@ def main() -> None:
             copy_everywhere(train(root / "template", method, arguments.epochs), root / "runs", method, arguments.seeds)
         count = len(list((root / "runs").rglob("summary.json")))
         started = time.perf_counter()
-        command = [sys.executable, "-m", "lets_runner.report.command", str(root / "runs"), "--out", str(root / "out")]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(root / "runs"), str(root / "out")],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # of the largest process, and there are two
-    print(f"{count} runs: {seconds:.1f} s, at most {2 * peak:.0f} MB")
+    print(f"{count} runs: {seconds:.1f} s, at most {2 * int(done.stdout.split()[-1]) // 1024} MB")  # two processes
 
 
 def train(output: Path, method: str, epochs: int) -> Path:

@@ -14,7 +14,7 @@ from lets_runner.trainer import Record
 
 BACKLOG = 10_000  # records that may wait for a slow tracker; more than an hour of training that takes its time
 PATIENCE = 120.0  # seconds after the end of training for what the tracker has not got through
-HURRY = 10.0  # the same if a signal ended it, whose sender will not wait for long, or it has not even started; to start
+HURRY = 10.0  # seconds for it to start; and after the end if it has not, or a signal ended training: its sender waits
 _ids = Lock()  # trackers of one run write the same file
 
 
