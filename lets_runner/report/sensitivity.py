@@ -23,11 +23,12 @@ def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
     variants = sorted({_variant(line[0]) for line in fixed})
     if not variants:
         return None
+    rows = [row for row in grid.rows if any(line[0].row == row for line in fixed)]
     title = "fixed ρ as lines; learned or scheduled ρ as bands, marked at their start"
-    sheet = _sheet(grid, title, grid.rows, len(variants))
+    sheet = _sheet(grid, title, rows, len(variants))
     for variant, panels in zip(variants, sheet.axes, strict=True):
         panels[0].set_ylabel(f"test accuracy, {variant}", fontsize=9)
-        for row, axes in zip(grid.rows, panels, strict=True):
+        for row, axes in zip(rows, panels, strict=True):
             moving = [c for c in grid.cells if c.row == row and c.column.method.moves and _variant(c) == variant]
             lines = [line for line in fixed if line[0].row == row and _variant(line[0]) == variant]
             _draw_bands(sheet, axes, _positive(moving), styles)

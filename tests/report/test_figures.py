@@ -118,3 +118,12 @@ def test_nothing_overlaps(tmp_path, panels):
         for number, box in enumerate(boxes):
             assert figure.bbox.padded(1).contains(*box.min) and figure.bbox.padded(1).contains(*box.max)
             assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+
+
+def test_noise_without_several_radii_has_no_panel_of_radii(tmp_path):
+    for noise, radii in {0.0: (0.05,), 0.4: (0.05, 0.1)}.items():
+        for rho in radii:
+            make_run(tmp_path, method="sam", noise=noise, rho=rho)
+        make_run(tmp_path, method="lets_sam", noise=noise)
+    [axes] = sensitivity.over_fixed_radius(*sheet(tmp_path)).axes
+    assert axes.get_title() == "label noise 40 %"
