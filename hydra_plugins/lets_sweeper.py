@@ -5,6 +5,7 @@ Hydra looks for sweepers in this namespace, in every program that uses it; so no
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,12 @@ class LetsSweeper(BasicSweeper):
     Args:
         params: {key: values}, the sweep of a configuration; what the command line says of a key wins.
         grids: a list of such sweeps, to be run one beside the other, each with `params`.
-        max_batch_size: is ignored: a launcher gets all jobs at once.
     """
 
-    def __init__(
-        self,
-        max_batch_size: int | None = None,
-        params: Mapping[str, Any] | None = None,
-        grids: Sequence[Mapping[str, Any]] | None = None,
-    ):
-        super().__init__(max_batch_size=None, params=dict(params or {}))
+    def __init__(self, params: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]):
+        super().__init__(max_batch_size=None, params=dict(params))
+        self.grids = grids
         self._composed: dict[tuple[str, ...], Any] = {}
-        self.grids = [dict(grid) for grid in grids or []]
 
     def sweep(self, arguments: list[str]) -> None:
         """Launch what is missing or unfinished, and print a line that sums up.
@@ -41,13 +36,11 @@ class LetsSweeper(BasicSweeper):
         from lets_runner.processes import rank
         from lets_runner.sweep import Sweep
 
-        assert self.launcher is not None
-        assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        jobs = combinations(self.params, self.grids, arguments, loader)
+        assert self.launcher is not None and self.hydra_context is not None
+        jobs = combinations(self.params, self.grids, arguments, self.hydra_context.config_loader)
         sweep = Sweep({self._directory(job): job for job in jobs})
         try:
-            sweep.run(lambda overrides: self.launcher.launch(overrides, initial_job_idx=0))  # type: ignore[union-attr]
+            sweep.run(partial(self.launcher.launch, initial_job_idx=0))
         finally:
             if rank() == 0:
                 print(sweep.result())

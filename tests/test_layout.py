@@ -26,7 +26,7 @@ ALLOWED = {
     "trainer": {"processes", "tasks"},
     "run": {"trainer"},
     "sweep": {"run"},
-    "trackers": {"run", "trainer"},
+    "trackers": {"report", "run", "trainer"},
     "supervisor": {"report", "run", "slurm", "trackers", "trainer"},
     "cli": {
         *("config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "tasks", "trackers"),

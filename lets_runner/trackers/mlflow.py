@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lets_runner.trackers.tracker import Tracker, flat, numbers
+from lets_runner.report.runs import flat
+from lets_runner.trackers.tracker import Tracker, numbers
 from lets_runner.trainer import Record
 
 SQLITE = "sqlite:///"

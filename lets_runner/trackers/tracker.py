@@ -1,5 +1,6 @@
 """What a tracker is: it hears of a run's start, of every record and of its end."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/best.pt")
 ARTEFACTS = {"none": (), "results": RESULTS, "checkpoints": RESULTS + CHECKPOINTS}
 
 
-class Tracker:
+class Tracker(ABC):
     """Subclass it with `start`, `log` and `finish`, and name the class in a yaml; a `Guard` calls all three.
 
     They run in a thread of their own beside the training, one call after the other, and may raise and wait as they
@@ -41,6 +42,7 @@ class Tracker:
             raise ValueError(f"{', '.join(missing)} not installed: pip install 'lets_runner[{self.extra}]'")
         self.every_steps, self.artefacts = every_steps, artefacts
 
+    @abstractmethod
     def start(
         self, directory: Path, *, experiment: str, name: str, config: dict[str, Any], known_as: str | None, step: int
     ) -> str:
@@ -56,15 +58,14 @@ class Tracker:
         Returns:
             what to call this run when it goes on.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, record: Record) -> None:
         """Take the rows that are new; `points` has them as most tools want them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, summary: dict[str, Any], files: list[Path]) -> None:
         """Training has ended, for good or for now: `summary` is that of summary.json, `files` the artefacts."""
-        raise NotImplementedError
 
     def points(self, record: Record) -> Iterator[tuple[int, dict[str, float]]]:
         """Optimizer steps and what is known at them: `step/loss`, `step/rho`, ..., `epoch/val_accuracy`, ..."""
@@ -86,11 +87,3 @@ def numbers(prefix: str, row: dict[str, Any]) -> dict[str, float]:
         for name, value in row.items()
         if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and value == value
     }
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as `data.label_noise`: value."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        leaves.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return leaves

@@ -6,7 +6,8 @@ import os
 import pytest
 from made import make_run
 
-from lets_runner.report.runs import find
+from lets_runner import config
+from lets_runner.report.runs import ASIDE, find
 
 
 def states(found):
@@ -16,6 +17,10 @@ def states(found):
 def rewrite(directory, **values):
     path = directory / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_makes_no_other_configuration_is_what_the_runner_says():
+    assert ASIDE == config.ASIDE
 
 
 def test_reads_a_finished_run(tmp_path):
