@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.step import machine
-from lets_runner import cli, config
+from lets_runner import build, cli, config
 from lets_runner.data import CIFAR10
 from lets_runner.run import Run
 from lets_runner.supervisor import supervise
@@ -41,7 +41,7 @@ def main() -> None:
     runner, once, bare = (statistics.median(column) for column in zip(*ratios, strict=True))
     ratio = statistics.median(epoch / bare for epoch, _, bare in ratios)
     each = ", ".join(f"{epoch / bare:.3f}" for epoch, _, bare in ratios)
-    device = cli.pick_device(arguments.device)
+    device = build.pick_device(arguments.device)
     print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
     print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each}); once a run {once:.2f} s")
 
@@ -70,9 +70,9 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         f"epochs={EPOCHS}",
     ]
     cfg, named = cli.compose(*overrides)
-    device = cli.pick_device(cfg.device)
-    bare = bare_seconds(cli._build(cfg, device).trainer, device)
-    parts = cli._build(cfg, device)
+    device = build.pick_device(cfg.device)
+    bare = bare_seconds(build.build(cfg, device).trainer, device)
+    parts = build.build(cfg, device)
     test: Any = OneImage(device)
     with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg)) as run:
         run.open()

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
-from lets_runner import cli
+from lets_runner import build
 from lets_runner.config import UserError
 from lets_runner.data import Data
 from lets_runner.probe.landscape import filter_normalised, landscape
@@ -41,7 +41,7 @@ def main() -> None:
     asked = parse()
     failures = 0
     try:
-        device = cli.pick_device(asked.device)
+        device = build.pick_device(asked.device)
         _check_extra(asked.only)
         directories = list(dict.fromkeys(run for path in asked.runs for run in find_runs(path)))
     except UserError as error:
@@ -82,7 +82,7 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
         UserError: it cannot be probed; what was measured until then is written down.
     """
     cfg = _config(directory)
-    data, task, model = cli.components(cfg, device)
+    data, task, model = build.components(cfg, device)
     state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
     examples = _examples(data, asked, device)
     if asked.double:
@@ -213,7 +213,7 @@ def _load(model: nn.Module, path: Path) -> dict[str, Any]:
 
 def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:
     """Inputs and labels of the seeded subset, in random order, as the run has them: labels noisy, nothing augmented."""
-    part = getattr(cli.read_splits(data), asked.split)
+    part = getattr(build.read_splits(data), asked.split)
     if not len(part):
         raise UserError(f"--split {asked.split}: this run has none (data.val_fraction=0); take --split train")
     chosen = np.random.default_rng(asked.seed).permutation(len(part))[: asked.examples]

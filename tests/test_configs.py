@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import train, write_cifar10, write_cifar100, write_imagenet
 
-from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, UnperturbedSAM, cli, config
+from lets_runner import ASAM, LETS, SAM, FixedRadius, GapMatching, UnperturbedSAM, build, cli, config
 
 CONF = cli.CONF
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
     if (group, choice) in (("sam", "none"), ("sam", "le_sam")):
         overrides.append("radius=fixed")
     cfg, _ = cli.compose(*overrides)
-    parts = cli._build(cfg, CPU)
+    parts = build.build(cfg, CPU)
     before = [p.clone() for p in parts.trainer.model.parameters()]
     for _ in range(2):
         parts.trainer._step()
@@ -71,7 +71,7 @@ def test_every_choice_builds_and_steps(tmp_path, group, choice):
 def test_every_model_has_its_size(choice):
     cfg, _ = cli.compose(f"model={choice}", "data=cifar10")
     with torch.device("meta"):
-        model = cli._make(cfg, "model", (3, 32, 32), 10)
+        model = build.make(cfg, "model", (3, 32, 32), 10)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[choice]
 
 
@@ -89,7 +89,7 @@ def test_every_model_has_its_size(choice):
 )
 def test_methods_are_what_they_say_and_name_the_run(method, sam, rule):
     cfg, named = cli.compose(f"method={method}")
-    optimizer = cli._build(cfg, CPU).trainer.optimizer
+    optimizer = build.build(cfg, CPU).trainer.optimizer
     assert (type(optimizer), type(optimizer.sam)) == (rule, sam)
     assert named["method"] == method
     assert config.run_directory(cfg, named).parts[1] == f"digits-convnet-{method}"
@@ -97,7 +97,7 @@ def test_methods_are_what_they_say_and_name_the_run(method, sam, rule):
 
 def test_the_command_line_wins_over_the_preset():
     cfg, named = cli.compose("sam=asam", "radius=lets_paper", "sam.rho=0.7")
-    optimizer = cli._build(cfg, CPU).trainer.optimizer
+    optimizer = build.build(cfg, CPU).trainer.optimizer
     assert isinstance(optimizer.sam, ASAM)
     assert optimizer.rho == pytest.approx(0.7)
     assert optimizer.bounds == (0.0, float("inf"))
@@ -108,7 +108,7 @@ def test_lets_defaults_agree_with_the_library(problem):
     """radius=lets is the class's own defaults, but for the learning rate that only a runner can work out."""
     cfg, _ = cli.compose("radius=lets")
     library = LETS(SAM(torch.optim.SGD(problem.params, lr=0.1)))
-    ours = cli._build(cfg, CPU).trainer.optimizer
+    ours = build.build(cfg, CPU).trainer.optimizer
     for name in ("every", "upper_batch", "objective", "lr_invariant", "bounds"):
         assert getattr(ours, name) == getattr(library, name)
     assert ours._gap.decay == library._gap.decay
@@ -134,14 +134,14 @@ def test_identity_changes_with_every_key_but_seed_and_place():
 
 def test_the_step_schedule_counts_in_shares_of_the_training():
     cfg, _ = cli.compose("schedule=step", "epochs=10")
-    scheduler = cli._build(cfg, CPU).trainer.scheduler
+    scheduler = build.build(cfg, CPU).trainer.scheduler
     assert sorted(scheduler.milestones) == [51, 102, 136]
 
 
 def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
     write_cifar10(tmp_path, records=40)
     cfg, _ = cli.compose("data=cifar10", f"data.root={tmp_path}", "batch_size=20", "model.width=4")
-    trainer = cli._build(cfg, CPU).trainer
+    trainer = build.build(cfg, CPU).trainer
     seen, measured = [], []
     real = trainer.task.loss
     trainer.task.loss = lambda model, batch, **settings: seen.append(batch[0]) or real(model, batch, **settings)
@@ -157,9 +157,9 @@ def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
 
 def test_a_setting_of_the_variant_itself_is_not_lost():
     cfg, _ = cli.compose("+sam.max_grad_norm=0.5")
-    assert cli._build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.5
+    assert build.build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.5
     cfg, _ = cli.compose("grad_clip=0.25")
-    assert cli._build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.25
+    assert build.build(cfg, CPU).trainer.optimizer.sam.max_grad_norm == 0.25
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

@@ -28,12 +28,10 @@ ALLOWED = {
     "sweep": {"run"},
     "trackers": {"report", "run", "trainer"},
     "supervisor": {"report", "run", "slurm", "trackers", "trainer"},
-    "cli": {
-        *("config", "data", "optim", "processes", "run", "slurm", "supervisor", "sweep", "tasks", "trackers"),
-        "trainer",
-    },
+    "build": {"config", "data", "optim", "processes", "tasks", "trainer"},
+    "cli": {"build", "config", "data", "processes", "run", "slurm", "supervisor", "sweep", "trackers"},
     "probe": {"optim", "run", "tasks"},
-    "probe_cli": {"cli", "config", "data", "probe", "run"},
+    "probe_cli": {"build", "config", "data", "probe", "run"},
 }
 OUTSIDE = {
     "optim": {"torch"},
@@ -47,7 +45,8 @@ OUTSIDE = {
     "config": {"hydra", "omegaconf"},
     "trackers": {"torch", "numpy", "PIL", "mlflow", "wandb"},
     "supervisor": {"tqdm"},
-    "cli": {"torch", "numpy", "hydra", "omegaconf"},
+    "build": {"torch", "numpy", "hydra", "omegaconf"},
+    "cli": {"hydra", "omegaconf"},
     "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
     "probe_cli": {"torch", "numpy", "omegaconf", "yaml"},
 }

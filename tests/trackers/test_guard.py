@@ -12,7 +12,7 @@ import pytest
 from conftest import lets_train, train
 from stores import SHORT
 
-from lets_runner import cli, config
+from lets_runner import build, cli, config
 from lets_runner.report.curves import read_columns
 from lets_runner.trackers import Tracker, guard
 
@@ -196,7 +196,7 @@ def test_every_choice_builds(choice):
         pytest.importorskip(choice)
     cfg, _ = cli.compose(f"logger={choice}")
     assert list(cfg.logger) == ([] if choice == "none" else [choice])
-    assert all(isinstance(cli._make(cfg, f"logger.{key}"), Tracker) for key in cfg.logger)
+    assert all(isinstance(build.make(cfg, f"logger.{key}"), Tracker) for key in cfg.logger)
 
 
 @pytest.mark.parametrize("choice", TRACKERS)

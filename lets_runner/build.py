@@ -1,0 +1,221 @@
+"""From a configuration to the parts of a run: the one module that instantiates what a configuration names."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from lets_runner import config
+from lets_runner.config import Precision, UserError
+from lets_runner.data import Data, Share, Splits
+from lets_runner.optim import FixedRadius, RadiusRule
+from lets_runner.processes import Group, Processes, launched, local_rank
+from lets_runner.tasks import Task
+from lets_runner.trainer import ALONE, Loader, Trainer
+
+BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
+
+
+@dataclass
+class Parts:
+    """What `_build` makes of a configuration."""
+
+    data: Data
+    trainer: Trainer
+    test: Loader
+
+
+def build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
+    """Everything a run needs. All settings are tried out before any data is read."""
+    torch.use_deterministic_algorithms(cfg.deterministic)
+    torch.backends.cudnn.benchmark = not cfg.deterministic
+    data, task, model = components(cfg, device)
+    precision = _precision(cfg.precision, device)
+    channels_last = _channels_last(cfg.channels_last, precision, device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if cfg.compile:
+        model.compile()
+    model = processes.wrap(model)
+    config.fill(cfg, total_steps=1)
+    trial = _optimizer(cfg, model, precision, processes)
+    make(cfg, "schedule", trial)
+    _check_radius(cfg, trial, data)
+    _check_batches(cfg, trial, processes)
+
+    train, val, test = _loaders(cfg, data, device, processes, channels_last=channels_last)
+    config.fill(cfg, total_steps=cfg.epochs * len(train))
+    optimizer = _optimizer(cfg, model, precision, processes)
+    if optimizer.needs_validation and val is None:
+        raise UserError(
+            f"data.val_fraction={data.val_fraction}: of so few images that leaves none to learn the radius from"
+        )
+    if processes.rank > 0:  # its own dropout masks
+        torch.manual_seed(int(np.random.SeedSequence([cfg.seed, processes.rank]).generate_state(1)[0]))
+    shard_size = optimizer.sam.shard_size
+    trainer = Trainer(
+        model,
+        optimizer,
+        scheduler=make(cfg, "schedule", optimizer),
+        task=task,
+        train=train,
+        val=val,
+        test=test if cfg.test_each_epoch else None,
+        epochs=cfg.epochs,
+        autocast=_autocast(device, precision),
+        checkpoint_every=cfg.checkpoint.every_steps,
+        device=device,
+        parts=cfg.accumulate if shard_size is None else cfg.batch_size // processes.size // shard_size,
+        val_parts=cfg.accumulate,
+        processes=processes,
+    )
+    return Parts(data, trainer, test)
+
+
+def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Module]:
+    """Data set (nothing of it read yet), task and untrained model of a configuration.
+
+    Raises:
+        UserError: a constructor refuses its settings.
+    """
+    data: Data = make(cfg, "data")
+    task: Task = make(cfg, "task")
+    torch.manual_seed(cfg.seed)
+    return data, task, make(cfg, "model", data.shape, data.classes).to(device)
+
+
+def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
+    """Instantiate one group of the configuration; what its constructor refuses is a UserError that names the key."""
+    try:
+        return instantiate(OmegaConf.select(cfg, key), _partial_=True, _convert_="all")(*arguments, **settings)
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
+        raise config.user_error(key, error) from error
+
+
+def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processes: Processes) -> RadiusRule:
+    """Base optimizer, SAM variant and radius rule, one around the other."""
+    # torch has no fused SGD of sharded weights.
+    unfused = {"fused": False} if processes.shards_weights and cfg.optimizer._target_ == "torch.optim.SGD" else {}
+    base = make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad], **unfused)
+    asked: dict[str, Any] = {}  # the rest is the variant's own affair
+    if cfg.grad_clip is not None:
+        asked["max_grad_norm"] = cfg.grad_clip
+    if cfg.perturbation_sync != "global":
+        asked["perturbation_sync"] = cfg.perturbation_sync
+    if precision is Precision.fp16:
+        asked["loss_scale"] = "dynamic"
+    sam = make(cfg, "sam", base, model=model, **asked)
+    if precision is Precision.bf16:
+        low, high = sam.rho_bounds
+        sam.rho_bounds = max(low, BF16_SMALLEST_RHO), high
+    return make(cfg, "radius", sam)
+
+
+def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:
+    if not isinstance(optimizer, FixedRadius) and not optimizer.sam.uses_radius:
+        raise UserError("sam=none never perturbs, so there is no radius to choose: take radius=fixed, or another sam")
+    if optimizer.sam.shard_size is not None and cfg.accumulate > 1:
+        raise UserError(f"accumulate={cfg.accumulate}: m-SAM goes shard by shard already; leave it at 1")
+    if optimizer.needs_validation and data.val_fraction == 0:
+        raise UserError(
+            f"data.val_fraction=0: {type(optimizer).__name__} learns the radius from a validation split; give it a "
+            "share of the training set, as in data.val_fraction=0.1, or take radius=fixed"
+        )
+
+
+def _check_batches(cfg: DictConfig, optimizer: RadiusRule, processes: Processes) -> None:
+    """That a batch can be cut into as many parts as there are processes, and microbatches or shards in each."""
+    if (shard_size := optimizer.sam.shard_size) is None:
+        parts, why = processes.size * cfg.accumulate, f"{processes.size} processes x {cfg.accumulate} microbatches"
+    else:
+        parts, why = processes.size * shard_size, f"{processes.size} processes x shards of {shard_size}"
+    for key in ("batch_size", "val_batch_size"):
+        of = parts if key == "batch_size" else processes.size * cfg.accumulate
+        if cfg[key] is not None and cfg[key] % of:
+            raise UserError(f"{key}={cfg[key]}: must be a multiple of {of} ({why})")
+
+
+def _loaders(
+    cfg: DictConfig, data: Data, device: torch.device, processes: Processes, *, channels_last: bool
+) -> tuple[Loader, Loader | None, Loader]:
+    """Training, validation (None if the split is empty) and test examples, as batches on the device."""
+    splits = processes.first(lambda: read_splits(data))
+    if cfg.batch_size > len(splits.train):
+        raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
+
+    share = Share(processes.rank, processes.size)
+
+    def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
+        form: Any = {"device": device, "channels_last": channels_last, "share": share}
+        return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)
+
+    train = loader(splits.train, cfg.batch_size, 0, augmented=True)
+    val_size = min(cfg.val_batch_size or cfg.batch_size, len(splits.val))
+    val_size -= val_size % (processes.size * cfg.accumulate)  # all parts of equal size
+    val = loader(splits.val, val_size, 1, augmented=True) if val_size else None
+    return train, val, loader(splits.test, processes.size, 2, augmented=False)
+
+
+def read_splits(data: Data) -> Splits:
+    """The parts of a data set; a UserError where its files are not what they should be."""
+    try:
+        return data.splits()
+    except (OSError, ValueError) as error:
+        raise config.user_error("data", error) from error
+
+
+def pick_device(name: str) -> torch.device:
+    """What `auto` or another name of a device comes to here; a UserError where there is no such device."""
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"device={name}: torch sees no CUDA device here; take device=cpu, or device=auto for what there is"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched():
+        name = f"cuda:{local_rank()}"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _precision(asked: Precision, device: torch.device) -> Precision:
+    """What `auto` comes to on this device."""
+    if asked is not Precision.auto:
+        return asked
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        bf16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return Precision.bf16 if bf16 else Precision.fp32
+
+
+def _channels_last(asked: bool | str, precision: Precision, device: torch.device) -> bool:
+    return device.type == "cuda" and precision is not Precision.fp32 if asked == "auto" else bool(asked)
+
+
+def _autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager]:
+    dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}.get(precision)
+    return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def processes_of(cfg: DictConfig, device: torch.device) -> Processes:
+    """Those that torchrun started, or this one alone."""
+    if not launched():
+        return ALONE
+    if cfg.distributed.sync_batchnorm and device.type != "cuda":
+        raise UserError("distributed.sync_batchnorm=true: torch has it on GPUs only; leave it off")
+    return Group(cfg.distributed.strategy.value, device, sync_batchnorm=cfg.distributed.sync_batchnorm)
