@@ -26,7 +26,7 @@ BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rou
 
 @dataclass
 class Parts:
-    """What `_build` makes of a configuration."""
+    """What `build` makes of a configuration."""
 
     data: Data
     trainer: Trainer
