@@ -4,6 +4,7 @@ Each trains on its own part of every batch; process 0 leads, and alone writes. T
 (`ddp`, DistributedDataParallel) or spread over them (`fsdp`, FSDP2's `fully_shard`).
 """
 
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -87,6 +88,10 @@ class Group(Processes):
 
     def __init__(self, strategy: str, device: torch.device, *, sync_batchnorm: bool = False):
         if not distributed.is_initialized():
+            # Its functions take the group as a default argument. Imported later, as DistributedDataParallel does, they
+            # would keep the group past the end of Python, and its threads with it, which may then abort the process.
+            import torch.distributed.nn  # noqa: F401
+
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             distributed.init_process_group(backend, timeout=PATIENCE)
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -171,8 +176,9 @@ class Group(Processes):
 
 
 def part() -> None:
-    """Leave the group, if there is one."""
+    """Leave the group, if there is one. Its threads end when nothing holds it any more: hence the collection."""
     if distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 

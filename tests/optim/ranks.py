@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import torch.distributed.nn  # before there is a group: see processes.py
 from torch import distributed, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
