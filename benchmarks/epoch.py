@@ -2,14 +2,16 @@
 
 The runner's epoch, with its batches drawn and rows, metrics and a checkpoint written, against a bare loop that makes
 the same passes over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else
-done. What a run does once, before its first epoch and after its last, is told beside it.
+done. They take turns, epoch by epoch, and each of the runner's is held against the mean of the bare ones before and
+after it, so that a machine that changes its speed meanwhile does not decide. What a run does once, before its first
+epoch and after its last, is told beside it.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
+from statistics import mean, median, quantiles
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,6 @@ from lets_runner.data import CIFAR10
 from lets_runner.run import Run
 from lets_runner.supervisor import supervise
 
-EPOCHS = 3
-
 
 def main() -> None:
     """Print a line with the ratio of the two."""
@@ -32,18 +32,22 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--images", type=int, default=1000, help="for training, a tenth of them for validation")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), arguments.images)
-        ratios = [compare(Path(folder) / f"{number}", arguments, folder) for number in range(arguments.rounds)]
-    runner, once, bare = (statistics.median(column) for column in zip(*ratios, strict=True))
-    ratio = statistics.median(epoch / bare for epoch, _, bare in ratios)
-    each = ", ".join(f"{epoch / bare:.3f}" for epoch, _, bare in ratios)
+        run, seconds = train(Path(folder), arguments)
+    ratios = [epoch / mean(run.bare[n : n + 2]) for n, epoch in enumerate(run.runner[1:])]
+    low, middle, high = quantiles(ratios, n=4)
+    runner, bare = median(run.runner[1:]), median(run.bare)
+    once = seconds - sum(run.bare) - sum(run.runner[1:]) - runner
     device = build.pick_device(arguments.device)
     print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
-    print(f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {ratio:.3f} ({each}); once a run {once:.2f} s")
+    print(
+        f"runner's epoch {runner:.2f} s, bare loop {bare:.2f} s: {middle:.3f} "
+        f"(quartiles {low:.3f} and {high:.3f} of {len(ratios)}); once a run {once:.2f} s"
+    )
 
 
 def write_images(root: Path, count: int) -> None:
@@ -57,8 +61,8 @@ def write_images(root: Path, count: int) -> None:
         (folder / name).write_bytes(np.concatenate([labels, pixels], 1).tobytes())
 
 
-def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[float, float, float]:
-    """Seconds of the runner's epoch, of what it does once a run, and of the bare loop."""
+def train(root: Path, arguments: argparse.Namespace) -> tuple["TimedRun", float]:
+    """A run whose epochs take turns with the bare loop, and all its seconds."""
     overrides = [
         "data=cifar10",
         f"data.root={root}",
@@ -66,33 +70,36 @@ def compare(output: Path, arguments: argparse.Namespace, root: str) -> tuple[flo
         f"precision={arguments.precision}",
         f"batch_size={arguments.batch_size}",
         f"device={arguments.device}",
-        f"output={output}",
-        f"epochs={EPOCHS}",
+        f"output={root / 'runs'}",
+        f"epochs={arguments.epochs}",
     ]
     cfg, named = cli.compose(*overrides)
     device = build.pick_device(cfg.device)
-    bare = bare_seconds(build.build(cfg, device).trainer, device)
+    bare = Bare(build.build(cfg, device).trainer, device)
+    bare.seconds()  # the first one warms up
     parts = build.build(cfg, device)
     test: Any = OneImage(device)
-    with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg)) as run:
+    started = time.perf_counter()
+    with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg), bare) as run:
         run.open()
-        started = time.perf_counter()
         supervise(run, parts.trainer, test, {}, progress=False)
-        seconds = time.perf_counter() - started
-    epoch = (run.saved[-1] - run.saved[0]) / (EPOCHS - 1)
-    return epoch, seconds - EPOCHS * epoch, bare
+    return run, time.perf_counter() - started
 
 
 class TimedRun(Run):
-    """Notes when a checkpoint is on the disk."""
+    """Times its epochs, each to the moment when its checkpoint is on the disk, and lets the bare loop have its turn."""
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.saved: list[float] = []
+    def __init__(self, directory: Path, config: str, bare: "Bare"):
+        super().__init__(directory, config)
+        self.runner: list[float] = []
+        self.bare: list[float] = []
+        self._loop, self._since = bare, time.perf_counter()
 
     def save(self, *arguments: Any, **settings: Any) -> None:
         super().save(*arguments, **settings)
-        self.saved.append(time.perf_counter())
+        self.runner.append(time.perf_counter() - self._since)
+        self.bare.append(self._loop.seconds())
+        self._since = time.perf_counter()
 
 
 class OneImage:
@@ -105,33 +112,38 @@ class OneImage:
         return [(torch.zeros(1, 3, 32, 32, device=self.device), torch.zeros(1, dtype=torch.int64, device=self.device))]
 
 
-def bare_seconds(trainer: Any, device: torch.device) -> float:
+class Bare:
     """The same passes without any of the rest; batches are drawn beforehand."""
-    model, base = trainer.model, trainer.optimizer.base
-    steps = range(len(trainer.train))
-    train, val = [trainer.train.batch(n) for n in steps], [trainer.val.batch(n) for n in steps]
-    measured = list(trainer.val.in_order())
 
-    def backward(batch: Any) -> None:
-        base.zero_grad()
-        with trainer.autocast():
-            scores = model(batch[0])
+    def __init__(self, trainer: Any, device: torch.device):
+        self.trainer, self.device = trainer, device
+        steps = range(len(trainer.train))
+        self.batches = [(trainer.train.batch(n), trainer.val.batch(n)) for n in steps]
+        self.measured = list(trainer.val.in_order())
+
+    def seconds(self) -> float:
+        """Of one epoch."""
+        model, base = self.trainer.model, self.trainer.optimizer.base
+        _synchronize(self.device)
+        started = time.perf_counter()
+        model.train()
+        for train, val in self.batches:
+            self._backward(train)
+            self._backward(train)
+            base.step()
+            self._backward(val)
+        model.eval()
+        with torch.no_grad(), self.trainer.autocast():
+            for images, _ in self.measured:
+                model(images)
+        _synchronize(self.device)
+        return time.perf_counter() - started
+
+    def _backward(self, batch: Any) -> None:
+        self.trainer.optimizer.base.zero_grad()
+        with self.trainer.autocast():
+            scores = self.trainer.model(batch[0])
         cross_entropy(scores.float(), batch[1]).backward()
-
-    _synchronize(device)
-    started = time.perf_counter()
-    model.train()
-    for number in steps:
-        backward(train[number])
-        backward(train[number])
-        base.step()
-        backward(val[number])
-    model.eval()
-    with torch.no_grad(), trainer.autocast():
-        for images, _ in measured:
-            model(images)
-    _synchronize(device)
-    return time.perf_counter() - started
 
 
 def _synchronize(device: torch.device) -> None:

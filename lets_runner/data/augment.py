@@ -30,23 +30,18 @@ class Augmentation:
         return functional.pad(images, (self.crop,) * 4) if self.crop else images
 
     def pick(self, padded: Tensor, index: Tensor, generator: Generator, *, rows: slice = EVERY) -> Tensor:
-        """The images at `rows` of `index`, shifted and mirrored, in one gather: (B, C, H, W) of the same type."""
+        """The images at `rows` of `index`, shifted and mirrored: (B, C, H, W) of the same type."""
         if not (self.crop or self.flip):
             return padded[index[rows]]
         count, device = len(index), index.device
-        channels, height, width = padded.shape[1], padded.shape[2] - 2 * self.crop, padded.shape[3] - 2 * self.crop
-        index = index[rows]
-        offset = torch.randint(0, 2 * self.crop + 1, (2, count, 1), generator=generator, device=device)[:, rows]
-        lines = torch.arange(height, device=device) + offset[0]
-        columns = torch.arange(width, device=device).expand(len(index), -1)
+        height, width = padded.shape[2] - 2 * self.crop, padded.shape[3] - 2 * self.crop
+        top, left = torch.randint(0, 2 * self.crop + 1, (2, count, 1), generator=generator, device=device)[:, rows, 0]
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, tops, lefts, H, W), a view
+        images = windows[index[rows], :, top, left]
         if self.flip:
             mirrored = torch.rand((count, 1), generator=generator, device=device)[rows] < 0.5
-            columns = torch.where(mirrored, width - 1 - columns, columns)
-        columns = columns + offset[1]
-        channel = torch.arange(channels, device=device)
-        return padded[
-            index[:, None, None, None], channel[:, None, None], lines[:, None, :, None], columns[:, None, None, :]
-        ]
+            images = torch.where(mirrored[:, :, None, None], images.flip(3), images)
+        return images
 
     def blank(self, images: Tensor, generator: Generator, *, count: int | None = None, rows: slice = EVERY) -> Tensor:
         """Cut a square out of every normalised image; its centre lies anywhere, so the square may stick out.

@@ -28,7 +28,8 @@ class Normalisation:
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        return images.to(torch.float32, memory_format=self._memory_format).mul_(self._scale).add_(self._shift)
+        pixels = images.to(torch.float32, memory_format=torch.contiguous_format)  # where a channel is one long row
+        return pixels.mul_(self._scale).add_(self._shift).contiguous(memory_format=self._memory_format)
 
 
 class DeviceLoader:
