@@ -80,7 +80,7 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
 def test_a_signal_stops_all_and_any_number_goes_on(tmp_path, alone, strategy, then):
     process = launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}", "checkpoint.every_steps=4")
     checkpoint = None
-    for _ in range(600):
+    for _ in range(2400):
         if checkpoint := next(tmp_path.rglob("last.pt"), None):
             break
         time.sleep(0.05)
