@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
 from lets_runner.probe.objective import Examples, Objective
 
@@ -51,14 +52,21 @@ class Hessian:
         """
         if count >= len(self):
             raise ValueError(f"eigenvalues={count}: must be fewer than the weights, of which there are {len(self)}")
-        values = eigsh(
-            self.operator.to_scipy(dtype=np.float64),
-            count,
-            which="LA",
-            v0=np.random.default_rng(self.seed).standard_normal(len(self)),
-            tol=LANCZOS_TOLERANCE,
-            return_eigenvectors=False,
-        )
+        operator = self.operator.to_scipy(dtype=np.float64)
+        with tqdm(desc="eigenvalues", unit=" products", disable=None, leave=False) as bar:
+
+            def product(vector: np.ndarray) -> np.ndarray:
+                bar.update()
+                return operator @ vector
+
+            values = eigsh(
+                LinearOperator(operator.shape, product, dtype=operator.dtype),
+                count,
+                which="LA",
+                v0=np.random.default_rng(self.seed).standard_normal(len(self)),
+                tol=LANCZOS_TOLERANCE,
+                return_eigenvectors=False,
+            )
         return sorted(values.tolist(), reverse=True)
 
     def trace(self, samples: int) -> tuple[float, float]:
@@ -69,7 +77,8 @@ class Hessian:
         device = self.operator.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            each = [float(hutchinson_trace(self.operator, 1)) for _ in range(samples)]
+            draws = tqdm(range(samples), "trace", disable=None, leave=False)
+            each = [float(hutchinson_trace(self.operator, 1)) for _ in draws]
         return float(np.mean(each)), float(np.std(each, ddof=1) / samples**0.5)
 
 

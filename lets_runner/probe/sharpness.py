@@ -9,6 +9,7 @@ rescaling of the weights that leaves the function as it is leaves this as it is,
 """
 
 import torch
+from tqdm import tqdm
 
 from lets_runner.optim import vector
 from lets_runner.optim.step import SMALLEST_NORM
@@ -28,7 +29,8 @@ def sharpness(objective: Objective, rho: float, *, m: int, steps: int = 1, adapt
             several, the highest loss on the way counts, so that more steps never find less.
         adaptive: measure δ in ASAM's norm, T = |θ| + 0.01 on weights and 1 on vectors.
     """
-    rises = [_rise(shard, rho, steps=steps, adaptive=adaptive) for shard in objective.shards(m)]
+    shards = tqdm(objective.shards(m), f"sharpness at {rho:g}", disable=None, leave=False)
+    rises = [_rise(shard, rho, steps=steps, adaptive=adaptive) for shard in shards]
     return sum(rises) / len(rises)
 
 
