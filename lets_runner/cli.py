@@ -24,7 +24,7 @@ from lets_runner.build import build, device_name, make, pick_device, processes_o
 from lets_runner.config import OwnError, UserError
 from lets_runner.data import BrokenImage
 from lets_runner.processes import part, rank
-from lets_runner.run import Run, environment, read_summary
+from lets_runner.run import Run, environment, read_summary, reset_peak_memory
 from lets_runner.supervisor import follow, result, supervise
 from lets_runner.sweep import mark
 from lets_runner.trackers import Guard, Tracker
@@ -118,6 +118,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         if processes.leads:
             print(f"already finished: {result(finished)} in {directory}")
         return
+    reset_peak_memory(device)
     trackers = {key: make(cfg, f"logger.{key}") for key in cfg.logger}
     parts = build(cfg, device, processes)
     run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)

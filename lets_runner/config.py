@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 # Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
 # runner fills in, and how processes share the work: any number of them may go on with a run.
 ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed")
+ASIDE_OF_DATA = ("download", "workers")  # of `data`; not its root: two sets of one layout may differ in that alone
 
 
 class UserError(Exception):
@@ -138,6 +139,7 @@ def split(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
 def identity(cfg: DictConfig) -> str:
     """A hash that stands for the configuration, seed and destination apart."""
     kept = {key: value for key, value in _plain(cfg, resolve=False).items() if key not in ASIDE}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key not in ASIDE_OF_DATA}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -188,12 +189,22 @@ def git_commit() -> str | None:
         return None
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Measure the peak from here on: the runs of a sweep may share a process. macOS knows the process's alone."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
     """Bytes: of the accelerator's tensors on one, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if sys.platform == "linux":  # where the kernel's other number, ru_maxrss, has the parent's in it
+        [kibibytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(kibibytes) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -120,6 +120,9 @@ def test_lets_defaults_agree_with_the_library(problem):
 def test_identity_changes_with_every_key_but_seed_and_place():
     base = config.identity(cli.compose()[0])
     assert config.identity(cli.compose("seed=5", "output=elsewhere", "progress=false")[0]) == base
+    images = config.identity(cli.compose("data=imagenet", "data.root=a")[0])
+    assert config.identity(cli.compose("data=imagenet", "data.root=a", "data.workers=4")[0]) == images
+    assert config.identity(cli.compose("data=imagenet", "data.root=b")[0]) != images
     changed = [
         ["epochs=3"],
         ["sam.rho=0.1"],

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -366,3 +367,19 @@ def test_best_is_the_first_epoch_of_the_highest_validation_accuracy(tmp_path):
         if run.best_is_last:
             chosen.append(epoch)
     assert chosen == [1, 2, 5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the process's")
+def test_peak_memory_is_that_of_the_run_alone(tmp_path):
+    """In one process, as in a sweep, after something large."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    child = FORK.Process(target=_train_after_two_gibibytes, args=(tmp_path,))
+    child.start()
+    child.join(60)
+    [summary] = (json.loads(path.read_text()) for path in tmp_path.rglob("summary.json"))
+    assert 2**26 < summary["peak_memory"] < resident + 2**30
+
+
+def _train_after_two_gibibytes(output):
+    torch.ones(2**29)
+    train(output, *SHORT)
