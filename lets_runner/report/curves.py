@@ -2,11 +2,13 @@
 
 import csv
 import math
+from itertools import accumulate
 from pathlib import Path
 
 Columns = dict[str, list[float]]
 
 WINDOW = 0.02  # share of the steps over which the noisy gap is averaged
+POINTS = 10_000  # of a line over steps, at most: more take long to draw and show nothing
 
 
 def draw_curves(directory: Path) -> Path:
@@ -27,16 +29,18 @@ def draw_curves(directory: Path) -> Path:
     _legend(accuracy)
     _legend(loss)
 
+    thin = slice(None, None, max(1, len(steps.get("step", [])) // POINTS))
     radius.set(title="radius ρ", xlabel="step")
     if known(steps.get("rho", [])):
-        radius.plot(steps["step"], steps["rho"], color="tab:red")
+        radius.plot(steps["step"][thin], steps["rho"][thin], color="tab:red")
         radius.set_yscale("log")
         label_decades(radius.yaxis)
     gap.set(title="validation loss − training loss, per step", xlabel="step")
     if known(steps.get("gap", [])):
-        gap.plot(steps["step"], steps["gap"], color="tab:gray", alpha=0.3, linewidth=0.5, label="minibatch")
-        width = max(1, round(WINDOW * len(steps["gap"])))
-        gap.plot(steps["step"], running_mean(steps["gap"], width), color="tab:purple", label=f"mean of {width} steps")
+        number, values, width = steps["step"][thin], steps["gap"], max(1, round(WINDOW * len(steps["gap"])))
+        mean = running_mean(values, width)[thin]
+        gap.plot(number, values[thin], color="tab:gray", alpha=0.3, linewidth=0.5, label="minibatch")
+        gap.plot(number, mean, color="tab:purple", label=f"mean of {width} steps")
         _legend(gap)
     for axes in figure.axes:
         axes.grid(alpha=0.3)
@@ -69,13 +73,9 @@ def known(values: list[float]) -> bool:
 
 def running_mean(values: list[float], width: int) -> list[float]:
     """The mean of the last `width` values that are numbers; nan before the first."""
-    means: list[float] = []
-    window: list[float] = []
-    for value in values:
-        if math.isfinite(value):
-            window = [*window, value][-width:]
-        means.append(sum(window) / len(window) if window else math.nan)
-    return means
+    sums = [0.0, *accumulate(filter(math.isfinite, values))]
+    counts = accumulate(map(int, map(math.isfinite, values)))
+    return [(sums[n] - sums[max(0, n - width)]) / min(n, width) if n else math.nan for n in counts]
 
 
 def label_decades(axis) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import time
 
 import pytest
 
@@ -12,6 +13,14 @@ def test_running_mean_passes_over_gaps():
     means = running_mean([math.nan, 1.0, 3.0, math.nan, 8.0], 2)
     assert math.isnan(means[0])
     assert means[1:] == [1.0, 2.0, 2.0, 5.5]
+
+
+def test_a_long_run_is_drawn_while_its_job_waits_to_be_queued_again(tmp_path):
+    rows = (f"{step},{math.sin(step)},0.05\n" for step in range(300_000))
+    (tmp_path / "steps.csv").write_text("step,gap,rho\n" + "".join(rows))
+    started = time.process_time()
+    assert draw_curves(tmp_path).stat().st_size > 0
+    assert time.process_time() - started < 10  # quadratic, it took a minute
 
 
 def test_reads_columns_with_empty_cells(tmp_path):
