@@ -185,6 +185,8 @@ def pick_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # FSDP2, pinned memory and questions about bf16 go by the current one
     return device
 
 

@@ -108,11 +108,11 @@ class Group(Processes):
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def _shard(self, model: nn.Module) -> nn.Module:
-        """Shard block by block, so that one block's weights at a time are whole; the rest goes with the root."""
+        """Shard block by block, inner ones first: one block's weights at a time are whole. The root has the rest."""
         from torch.distributed.fsdp import fully_shard
 
         mesh = distributed.device_mesh.init_device_mesh(self.device.type, (self.size,))
-        for container in model.modules():
+        for container in reversed(list(model.modules())):
             if isinstance(container, nn.Sequential | nn.ModuleList) and container is not model:
                 for block in container:
                     if any(True for _ in block.parameters()):

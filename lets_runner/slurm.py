@@ -24,8 +24,13 @@ def as_torchrun() -> None:
         LOCAL_RANK=os.environ["SLURM_LOCALID"],
         WORLD_SIZE=tasks,
         MASTER_ADDR=_first_machine(),
-        MASTER_PORT=str(FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS),
+        MASTER_PORT=str(FIRST_PORT + _step_number() % PORTS),
     )
+
+
+def _step_number() -> int:
+    """One that neighbouring jobs, and the steps of one job, do not share."""
+    return int(os.environ["SLURM_JOB_ID"]) + 1009 * int(os.environ.get("SLURM_STEP_ID", "0"))
 
 
 def _first_machine() -> str:

@@ -76,7 +76,23 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
     assert "already finished" in finish(launch(tmp_path, *SETTINGS))[0]
 
 
-@pytest.mark.parametrize(("strategy", "then"), [("ddp", 1), ("fsdp", 1), ("fsdp", 3)])
+def test_blocks_within_blocks_are_sharded(tmp_path):
+    settings = ("model=vit_s", "model.width=12", "model.heads=3", "model.depth=2", "epochs=1", "progress=false")
+    alone = one_process(tmp_path / "alone", *settings)
+    finish(launch(tmp_path / "both", *settings, "distributed.strategy=fsdp"))
+    assert_same_run(directory_of(tmp_path / "both"), alone)
+
+
+def test_a_refused_run_of_a_sweep_stops_no_other(tmp_path):
+    words = ("hydra.mode=MULTIRUN", "model=mlp", "epochs=1", "progress=false", "data=imagenet,digits", "seed=0,1")
+    out, err = finish(launch(tmp_path, *words), rc=1)
+    assert "4 runs: 2 finished, 2 failed" in out
+    assert err.count("lets-train: ") == 2
+    for path in tmp_path.rglob("summary.json"):
+        assert json.loads(path.read_text())["status"] == ("finished" if "digits" in str(path) else "failed")
+
+
+@pytest.mark.parametrize(("strategy", "then"), [("ddp", 1), ("fsdp", 3)])
 def test_a_signal_stops_all_and_any_number_goes_on(tmp_path, alone, strategy, then):
     process = launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}", "checkpoint.every_steps=4")
     checkpoint = None
@@ -188,7 +204,8 @@ class TestSlurm:
         assert job() == ""
 
     def test_tasks_of_one_machine_find_each_other(self, step):
-        step(SLURM_STEP_NUM_TASKS="4", SLURM_STEP_NUM_NODES="1", SLURM_PROCID="3", SLURM_LOCALID="3")
+        own = {"SLURM_STEP_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
+        step(SLURM_STEP_NUM_TASKS="4", SLURM_STEP_NUM_NODES="1", **own)
         slurm.as_torchrun()
         told = {name: os.environ[name] for name in TORCHRUN}
         assert told == {
@@ -196,7 +213,7 @@ class TestSlurm:
             "LOCAL_RANK": "3",
             "WORLD_SIZE": "4",
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "20042",
+            "MASTER_PORT": str(20042 + 1009 * 7),  # the step's, for an allocation may run several at a time
         }
 
     def test_tasks_of_several_machines_meet_on_the_first(self, step, job, tmp_path):
