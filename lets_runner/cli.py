@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lets_runner import config, slurm
 from lets_runner.build import build, device_name, make, pick_device, processes_of
-from lets_runner.config import OwnError, UserError
+from lets_runner.config import OwnError, TakenError, UserError
 from lets_runner.data import BrokenImage
-from lets_runner.processes import part, rank
+from lets_runner.processes import OtherProcessFailed, part, rank
 from lets_runner.run import Run, environment, read_summary, reset_peak_memory
 from lets_runner.supervisor import follow, result, supervise
 from lets_runner.sweep import mark
@@ -38,7 +38,7 @@ def main() -> None:
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(partial(_job, failures))()
     except (HydraException, OmegaConfBaseException) as error:
@@ -58,7 +58,7 @@ def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     return config.split(cfg)
 
 
-def _complain(error: Exception, place: str = "") -> None:
+def _complain(error: BaseException, place: str = "") -> None:
     if rank() > 0 and not isinstance(error, OwnError):
         return  # the leading process says it
     print(f"lets-train: {place}{error}", file=sys.stderr)
@@ -68,7 +68,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"lets-train: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
+def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
     """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on.
 
     Returns the validation accuracy, for sweepers that want a number.
@@ -87,8 +87,13 @@ def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
     except (UserError, FloatingPointError) as error:
         failures.append(error)
         _complain(error, f"{directory}: " if sweep else "")
-        if sweep:
+        if sweep and not isinstance(error, TakenError):
             _leave_note(directory, str(error), seed=cfg.seed)
+        return None
+    except OtherProcessFailed as error:
+        if not sweep:
+            raise
+        failures.append(error)  # and on to the next run, as the leading process does
         return None
     except Exception as error:
         if sweep:
@@ -99,7 +104,7 @@ def _job(failures: list[Exception], cfg: DictConfig) -> float | None:
 
 def _leave_note(directory: Path, text: str, *, seed: int) -> None:
     """A refused run of a sweep leaves its reason where its results would be; never over a run that has some."""
-    if "step" not in read_summary(directory):
+    if rank() == 0 and "step" not in read_summary(directory):
         Run(directory, config="").summarise(status="failed", error=text, seed=seed)
 
 
@@ -151,6 +156,8 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
 def _open(run: Run) -> None:
     try:
         run.open()
+    except BlockingIOError as error:
+        raise TakenError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
 

@@ -30,6 +30,10 @@ class OwnError(UserError):
     """One that this process alone has met: of several, each meets every other UserError."""
 
 
+class TakenError(UserError):
+    """The run directory is another process's at the moment, and what stands there its affair."""
+
+
 class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"

@@ -49,7 +49,8 @@ def supervise(
         with _signals(trainer) as received:
             try:
                 _record(run, trainer, facts, progress=progress, trackers=trackers)
-                _finish(run, trainer, test, facts)
+                measured = _tested(trainer, test)
+                trainer.processes.only(lambda: _finish(run, trainer, measured, facts))
             except BaseException as error:
                 status = "failed" if isinstance(error, Exception) else "interrupted"
                 text = str(error) or type(error).__name__
@@ -70,9 +71,9 @@ def follow(trainer: Trainer, test: Loader) -> None:
         for record in trainer.records():
             if record.checkpoint:
                 trainer.state_dict()
-    if trainer.step == trainer.total_steps:
-        trainer.measure(test)
-    elif trainer.stopping:
+    _tested(trainer, test)
+    trainer.processes.only(lambda: None)  # until everything is written
+    if trainer.stopping:
         _pass_on(received)
 
 
@@ -140,15 +141,20 @@ def _pass_on(received: list[int]) -> None:
     raise SystemExit(128 + number)
 
 
-def _finish(run: Run, trainer: Trainer, test: Loader, facts: dict[str, Any]) -> None:
-    """The test set is read here, once, if training came to its end."""
+def _tested(trainer: Trainer, test: Loader) -> dict[str, float]:
+    """The test set is read here, once, if training came to its end; nothing if it did not."""
     if trainer.step < trainer.total_steps:
+        return {}
+    trainer.stopping = False  # a signal during the last step changes nothing any more
+    return {f"test_{name}": value for name, value in trainer.measure(test).items()}
+
+
+def _finish(run: Run, trainer: Trainer, measured: dict[str, float], facts: dict[str, Any]) -> None:
+    if not measured:
         run.summarise(status="interrupted", error=None, **facts, **_progress(run, trainer))
         draw_curves(run.directory)
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on, in {run.directory}")
         return
-    trainer.stopping = False  # a signal during the last step changes nothing any more
-    measured = {f"test_{name}": value for name, value in trainer.measure(test).items()}
     summary = {"status": "finished", "error": None, **facts, **_progress(run, trainer), **measured}
     run.summarise(**summary)
     draw_curves(run.directory)

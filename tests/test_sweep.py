@@ -11,6 +11,7 @@ from conftest import lets_train, write_cifar10, write_cifar100, write_imagenet
 
 from hydra_plugins.lets_sweeper import combinations
 from lets_runner import cli, config
+from lets_runner.run import Run
 from lets_runner.sweep import Sweep, mark
 
 QUICK = ("model=mlp", "epochs=1", "progress=false")
@@ -193,3 +194,15 @@ def test_unverified_values_are_marked():
         settings = path.read_text().split("defaults:")[1].split("\n\n", 1)[1].splitlines()
         for line in settings:
             assert line.rstrip().endswith(":") or "unverified" in line or "# ours" in line, f"{path.name}: {line}"
+
+
+def test_a_run_that_somebody_else_trains_is_left_as_it_is(tmp_path, monkeypatch, capfd):
+    overrides = (*QUICK, f"output={tmp_path}", "device=cpu")
+    cfg, named = cli.compose(*overrides)
+    with Run(config.run_directory(cfg, named), config.to_yaml(cfg)) as run:
+        run.open()
+        run.summarise(status="running", error=None)
+        assert lets_train(monkeypatch, "-m", *overrides) == 1
+        assert "another process is training in" in capfd.readouterr().err
+        [summary] = summaries(tmp_path).values()
+        assert summary["status"] == "running"
