@@ -125,7 +125,8 @@ class Run:
         try:
             return read_checkpoint(path)
         except ValueError as error:
-            warnings.warn(f"{error}; going on from the one before", stacklevel=3)
+            before = {"last.pt": "going on from the one before, if there is one", "previous.pt": "starting anew"}
+            warnings.warn(f"{error}; {before[name]}", stacklevel=3)
             return None
 
 

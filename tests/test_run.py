@@ -234,6 +234,17 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, uninterrupt
     assert state_of(directory) == state_of(uninterrupted)
 
 
+def test_without_any_sound_checkpoint_it_starts_anew_and_says_so(tmp_path, uninterrupted):
+    in_child(killed_at, tmp_path, "replace", 15, True)
+    for name in ("last.pt", "previous.pt"):
+        [path] = tmp_path.rglob(name)
+        path.write_bytes(b"")
+    last, previous = r"last\.pt cannot be read", r"previous\.pt cannot be read.*starting anew"
+    with pytest.warns(UserWarning, match=last), pytest.warns(UserWarning, match=previous):
+        directory = train(tmp_path, *SHORT)
+    assert state_of(directory) == state_of(uninterrupted)
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path

@@ -134,7 +134,11 @@ class CIFAR(ImageData):
             with tempfile.TemporaryDirectory(dir=self.root) as unpacked:
                 with tarfile.open(f"{temporary}/archive.tar.gz") as archive:
                     archive.extractall(unpacked, filter="data")
-                (Path(unpacked) / self.folder).rename(self.root / self.folder)
+                try:
+                    (Path(unpacked) / self.folder).rename(self.root / self.folder)
+                except OSError:
+                    if not (self.root / self.folder).is_dir():  # or another run was quicker
+                        raise
 
 
 @contextmanager

@@ -87,6 +87,20 @@ def test_downloads_unpacks_and_leaves_only_the_folder(served, tmp_path, monkeypa
     assert "100%" in capfd.readouterr().err
 
 
+def test_of_two_downloads_at_a_time_the_first_to_end_stays(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "md5", served)
+
+    def download(self):
+        write_cifar10(tmp_path / "root")  # the other one, meanwhile
+        return real(self)
+
+    real = CIFAR10._download
+    monkeypatch.setattr(CIFAR10, "_download", download)
+    train, _ = CIFAR10(tmp_path / "root").read()
+    assert len(train) == 200
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-batches-bin"]
+
+
 def test_a_download_with_another_checksum_is_refused(served, tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "md5", "0" * 32)
     with pytest.raises(FileNotFoundError, match="download failed"):
