@@ -118,7 +118,7 @@ def test_kills_at_any_time_change_nothing(tmp_path, method):
     for attempt in range(60):
         child = FORK.Process(target=train, args=(tmp_path / "killed", *settings))
         child.start()
-        child.join(0.3 + 0.1 * (attempt % 5) + 0.02 * attempt)  # longer in the end, for machines that are busy
+        child.join(0.3 + 0.1 * (attempt % 5) + 0.003 * attempt**2)  # longer in the end, for machines that are busy
         if child.is_alive():
             child.kill()
             child.join()

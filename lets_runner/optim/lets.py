@@ -45,7 +45,8 @@ class LETS(RadiusRule):
             plus a variance, and the variance pushes ρ up for ever.
         bounds: of ρ; None for what the variant states, (0, inf) for none.
         rho_optimizer: "adam" or "sgd", on ν.
-        rho_lr: its learning rate; "auto" is 20 / (number of ρ updates), at most 0.03, and needs `total_steps`.
+        rho_lr: its learning rate; "auto" is 20 · `every` / `total_steps`, at most 0.03: 20 / (number of ρ updates)
+            over a variant that perturbs in every step, and less over one that does not.
         rho_eps: Adam's ε. A large one lets ρ rest when the signal is gone.
         lr_invariant: divide dF/dν by the largest learning rate of the groups, so that a learning-rate schedule does not
             fade ρ's learning. `last.hypergradient` stays dF/dρ itself.

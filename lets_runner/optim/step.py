@@ -32,7 +32,7 @@ class Step:
 
     closures: Sequence[Closure]  # one a microbatch
     number: int  # counts from 1
-    randomness: Randomness  # what the first pass draws from, and every other pass over the same batch
+    randomness: Randomness  # what the first pass draws from, and the perturbed one again
     loss: Tensor  # L(θ; B)
     gradient_norm: Tensor  # ‖g‖
     rho: Tensor  # the radius this step perturbs with; nan where it does not perturb
