@@ -134,9 +134,12 @@ def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _first_line(path: Path) -> str:
-    """The hash in a configuration's first line; empty without one."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        match = HASH.match(file.readline(100))
+    """The hash in a configuration's first line; empty without one, or if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            match = HASH.match(file.readline(100))
+    except OSError:
+        return ""
     return match[1] if match else ""
 
 

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
+from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row, grouped
 from lets_runner.report.runs import STATES, Found
 from lets_runner.report.sample import Sample, marks, sample
 
@@ -130,9 +131,12 @@ def _device(summary: dict) -> str:
 
 
 def sharpness(grid: Grid) -> Table:
-    """How flat the minima are, where runs were probed: a line a cell, and what of it was measured in how many runs."""
-    probed = [replace(cell, runs=[run for run in cell.runs if run.probe]) for cell in grid.cells]
-    cells = [cell for cell in probed if cell.runs]
+    """How flat the minima are, where runs were probed: a line a cell and way of measuring, and in how many runs."""
+    cells = [
+        replace(cell, runs=alike)
+        for cell in grid.cells
+        for alike in grouped([run for run in cell.runs if run.probe], lambda run: _measured_on(run.probe))
+    ]
     radii = {kind: _radii(cells, kind) for kind in ("m_sharpness", "adaptive_sharpness")}
     heads = [
         *_cell_heads(),
@@ -143,12 +147,13 @@ def sharpness(grid: Grid) -> Table:
         Head("its standard error"),
         *(Head(f"m-sharpness, ρ = {rho}") for rho in radii["m_sharpness"]),
         *(Head(f"adaptive sharpness, ρ = {rho}") for rho in radii["adaptive_sharpness"]),
-        Head("examples"),
+        Head("measured on", numeric=False),
     ]
     lines = [_line(cell, _sharpness(cell, radii)) for cell in cells]
     notes = [
-        "λ₁ and trace: of the Hessian of the training loss. Sharpness: the rise of the loss within ρ. "
-        f"Batch norm in {_listed(cells, 'batch_norm')} mode. Mean ± standard deviation over the probed seeds.",
+        "Of the loss that was trained on, over the examples of the last column: λ₁ and trace of its Hessian, and its "
+        f"rise within ρ. Batch norm in {_listed(cells, 'batch_norm')} mode. "
+        "Mean ± standard deviation over the probed seeds.",
     ]
     return Table("sharpness", "Sharpness", heads, lines, notes)
 
@@ -167,8 +172,19 @@ def _sharpness(cell: Cell, radii: dict[str, list[str]]) -> list[Entry]:
             for kind, several in radii.items()
             for rho in several
         ),
-        Entry(_listed([cell], "examples")),
+        Entry(_measured_on(probes[0])),
     ]
+
+
+def _measured_on(probe: dict[str, Any]) -> str:
+    """Which examples, weights and ascent: numbers that differ in these are not averaged."""
+    ascent = probe.get("settings", {}).get("sharpness", {})
+    words = [f"{probe.get('examples', ABSENT)} {probe.get('split', '')}".strip()]
+    words += [f"{probe['checkpoint']}.pt"] if probe.get("checkpoint", "last") != "last" else []
+    words += ["float64"] if probe.get("double") else []
+    words += [f"m = {ascent['m']}"] if "m" in ascent else []
+    words += [f"{ascent['ascent_steps']} steps of ascent"] if ascent.get("ascent_steps", 1) != 1 else []
+    return ", ".join(words)
 
 
 def _radii(cells: Iterable[Cell], kind: str) -> list[str]:

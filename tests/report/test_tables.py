@@ -83,9 +83,31 @@ def test_sharpness_stands_beside_accuracy_where_it_was_probed(tmp_path):
     assert dict(zip(head[3:], line[3:], strict=True)) == {
         **{"method": "SAM", "probed": "2", "test accuracy, %": "80.00", "λ₁": "12 ± 2.828", "trace": "100"},
         **{"its standard error": "3", "m-sharpness, ρ = 0.05": "0.25", "m-sharpness, ρ = 0.1": "0.5"},
-        **{"examples": "1000"},
+        **{"measured on": "1000"},
     }
     assert "Batch norm in eval mode" in text
+
+
+def test_sharpness_of_other_examples_or_another_ascent_is_not_averaged(tmp_path):
+    plain = {"split": "train", "examples": 1000, "settings": {"sharpness": {"m": 128, "ascent_steps": 1}}}
+    ways = [
+        plain,
+        plain,
+        plain | {"split": "test"},
+        plain | {"checkpoint": "best"},
+        plain | {"settings": {"sharpness": {"m": 4, "ascent_steps": 5}}},
+    ]
+    for seed, way in enumerate(ways):
+        directory = make_run(tmp_path, seed=seed)
+        (directory / "probe").mkdir()
+        (directory / "probe" / "probe.json").write_text(json.dumps(way | {"m_sharpness": {"0.1": float(seed)}}))
+    _, _, *lines = rows(markdown(tables(grid(find([tmp_path]).runs)), []), "Sharpness")
+    assert [(line[4], line[-2], line[-1]) for line in lines] == [
+        ("2", "0.5 ± 0.707", "1000 train, m = 128"),
+        ("1", "2", "1000 test, m = 128"),
+        ("1", "3", "1000 train, best.pt, m = 128"),
+        ("1", "4", "1000 train, m = 4, 5 steps of ascent"),
+    ]
 
 
 def test_many_methods_go_down_the_side(tmp_path):
