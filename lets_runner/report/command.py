@@ -54,7 +54,7 @@ def report(found: Found, out: Path) -> list[str]:
     from lets_runner.report.markdown import markdown
     from lets_runner.report.methods import styles
     from lets_runner.report.page import page
-    from lets_runner.report.spreadsheet import cells_csv, directories_csv
+    from lets_runner.report.spreadsheet import cells_csv, directories_csv, sharpness_csv
     from lets_runner.report.tables import left_out, tables
 
     sorted_runs = grid(found.runs)
@@ -67,11 +67,12 @@ def report(found: Found, out: Path) -> list[str]:
         "table.tex": latex(made, left_out(found, most=NAMED)),
         "table.csv": cells_csv(sorted_runs),
         "directories.csv": directories_csv(sorted_runs, found),
+        **({"sharpness.csv": sharpness} if (sharpness := sharpness_csv(sorted_runs)) else {}),
     }
     pictures = sorted(drawn, key=lambda picture: picture.path)
     texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
+        (out / name).write_text(text, encoding="utf-8", errors="backslashreplace")  # names of directories are any bytes
     return [*texts, f"{len(pictures)} figures"]
 
 

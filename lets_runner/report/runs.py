@@ -240,6 +240,7 @@ def _probe(path: Path) -> dict[str, Any]:
         for kind in ("m_sharpness", "adaptive_sharpness"):
             values += (probe.get(kind) or {}).values()
             list(map(float, probe.get(kind) or {}))  # radii
+        values += [(probe.get("settings") or {}).get("sharpness", {}).get("m")]
     except (TypeError, AttributeError, ValueError):
         values.append("of another make")
     if not all(map(_numeric, values)):

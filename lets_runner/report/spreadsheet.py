@@ -1,14 +1,17 @@
-"""The report's numbers as csv: a row for every cell in `table.csv`, for every directory in `directories.csv`."""
+"""The report's numbers as csv: a row for every cell in `table.csv`, of those probed in `sharpness.csv`, and for every
+directory in `directories.csv`.
+"""
 
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lets_runner.report.grid import Cell, Grid, grouped
 from lets_runner.report.runs import Found
 from lets_runner.report.sample import marks, sample
+from lets_runner.report.tables import measured_on, probed, radii
 
 # Numbers of the summary, each as mean and standard deviation, and what they are multiplied by.
 MEASURES = {
@@ -25,6 +28,7 @@ MEASURES = {
 PROBED: dict[str, Callable[[dict], Any]] = {
     "top_eigenvalue": lambda probe: (probe.get("hessian_eigenvalues") or [None])[0],
     "hessian_trace": lambda probe: probe.get("hessian_trace"),
+    "hessian_trace_error": lambda probe: probe.get("hessian_trace_error"),
 }
 
 
@@ -35,6 +39,15 @@ def cells_csv(grid: Grid) -> str:
         found = marks([sample(cell.accuracy) for cell in cells])
         rows += [{**_names(cell), "mark": mark, **_measures(cell)} for cell, mark in zip(cells, found, strict=True)]
     return _csv(rows)
+
+
+def sharpness_csv(grid: Grid) -> str:
+    """What runs were probed for: a row a cell and way of measuring; empty if none was."""
+    rows = [
+        {**_names(cell), "seeds": len(cell.runs), "measured_on": measured_on(cell.runs[0].probe), **_probes(cell, grid)}
+        for cell in probed(grid)
+    ]
+    return _csv(rows) if rows else ""
 
 
 def directories_csv(grid: Grid, found: Found) -> str:
@@ -64,9 +77,19 @@ def _names(cell: Cell) -> dict[str, Any]:
 
 
 def _measures(cell: Cell) -> dict[str, Any]:
-    values: dict[str, Iterable[Any]] = {
-        name: factor * cell.numbers(key) for name, (key, factor) in MEASURES.items()
-    } | {name: [read(run.probe) for run in cell.runs] for name, read in PROBED.items()}
+    return _written({name: factor * cell.numbers(key) for name, (key, factor) in MEASURES.items()})
+
+
+def _probes(cell: Cell, grid: Grid) -> dict[str, Any]:
+    probes = [run.probe for run in cell.runs]
+    values = {name: [read(probe) for probe in probes] for name, read in PROBED.items()}
+    for kind, several in radii(probed(grid)).items():
+        values |= {f"{kind}({rho})": [(probe.get(kind) or {}).get(rho) for probe in probes] for rho in several}
+    return _written(values)
+
+
+def _written(values: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of each."""
     written = {}
     for name, numbers in values.items():
         one = sample(math.nan if number is None else number for number in numbers)

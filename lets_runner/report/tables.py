@@ -53,8 +53,7 @@ class Table:
 
 def tables(grid: Grid) -> list[Table]:
     """Accuracy and cost, and sharpness if any run was probed."""
-    probed = any(run.probe for cell in grid.cells for run in cell.runs)
-    return [accuracy(grid), cost(grid), *([sharpness(grid)] if probed else [])]
+    return [accuracy(grid), cost(grid), *([sharpness(grid)] if probed(grid) else [])]
 
 
 def accuracy(grid: Grid) -> Table:
@@ -132,12 +131,8 @@ def _device(summary: dict) -> str:
 
 def sharpness(grid: Grid) -> Table:
     """How flat the minima are, where runs were probed: a line a cell and way of measuring, and in how many runs."""
-    cells = [
-        replace(cell, runs=alike)
-        for cell in grid.cells
-        for alike in grouped([run for run in cell.runs if run.probe], lambda run: _measured_on(run.probe))
-    ]
-    radii = {kind: _radii(cells, kind) for kind in ("m_sharpness", "adaptive_sharpness")}
+    cells = probed(grid)
+    rises = radii(cells)
     heads = [
         *_cell_heads(),
         Head("probed"),
@@ -145,11 +140,11 @@ def sharpness(grid: Grid) -> Table:
         Head("λ₁"),
         Head("trace"),
         Head("its standard error"),
-        *(Head(f"m-sharpness, ρ = {rho}") for rho in radii["m_sharpness"]),
-        *(Head(f"adaptive sharpness, ρ = {rho}") for rho in radii["adaptive_sharpness"]),
+        *(Head(f"m-sharpness, ρ = {rho}") for rho in rises["m_sharpness"]),
+        *(Head(f"adaptive sharpness, ρ = {rho}") for rho in rises["adaptive_sharpness"]),
         Head("measured on", numeric=False),
     ]
-    lines = [_line(cell, _sharpness(cell, radii)) for cell in cells]
+    lines = [_line(cell, _sharpness(cell, rises)) for cell in cells]
     notes = [
         "Of the loss that was trained on, over the examples of the last column: λ₁ and trace of its Hessian, and its "
         f"rise within ρ. Batch norm in {_listed(cells, 'batch_norm')} mode. "
@@ -158,7 +153,7 @@ def sharpness(grid: Grid) -> Table:
     return Table("sharpness", "Sharpness", heads, lines, notes)
 
 
-def _sharpness(cell: Cell, radii: dict[str, list[str]]) -> list[Entry]:
+def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
     probes = [run.probe for run in cell.runs]
     eigenvalues = [(probe.get("hessian_eigenvalues") or [None])[0] for probe in probes]
     return [
@@ -169,16 +164,25 @@ def _sharpness(cell: Cell, radii: dict[str, list[str]]) -> list[Entry]:
         _number([probe.get("hessian_trace_error") for probe in probes], ".2g"),
         *(
             _number([(probe.get(kind) or {}).get(rho) for probe in probes], ".3g")
-            for kind, several in radii.items()
+            for kind, several in rises.items()
             for rho in several
         ),
-        Entry(_measured_on(probes[0])),
+        Entry(measured_on(probes[0])),
     ]
 
 
-def _measured_on(probe: dict[str, Any]) -> str:
+def probed(grid: Grid) -> list[Cell]:
+    """The cells as far as their runs were probed, one for every way of measuring."""
+    return [
+        replace(cell, runs=alike)
+        for cell in grid.cells
+        for alike in grouped([run for run in cell.runs if run.probe], lambda run: measured_on(run.probe))
+    ]
+
+
+def measured_on(probe: dict[str, Any]) -> str:
     """Which examples, weights and ascent: numbers that differ in these are not averaged."""
-    ascent = probe.get("settings", {}).get("sharpness", {})
+    ascent = (probe.get("settings") or {}).get("sharpness", {})
     words = [f"{probe.get('examples', ABSENT)} {probe.get('split', '')}".strip()]
     words += [f"{probe['checkpoint']}.pt"] if probe.get("checkpoint", "last") != "last" else []
     words += ["float64"] if probe.get("double") else []
@@ -187,8 +191,13 @@ def _measured_on(probe: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _radii(cells: Iterable[Cell], kind: str) -> list[str]:
-    return sorted({rho for cell in cells for run in cell.runs for rho in run.probe.get(kind) or {}}, key=float)
+def radii(cells: Iterable[Cell]) -> dict[str, list[str]]:
+    """For each kind of sharpness, all the radii that it was measured at."""
+    probes = [run.probe for cell in cells for run in cell.runs]
+    return {
+        kind: sorted({rho for probe in probes for rho in probe.get(kind) or {}}, key=float)
+        for kind in ("m_sharpness", "adaptive_sharpness")
+    }
 
 
 def _listed(cells: Iterable[Cell], key: str) -> str:

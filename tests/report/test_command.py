@@ -1,5 +1,7 @@
 """`lets-report` from the command line."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -108,3 +110,32 @@ def test_hundreds_of_runs_take_seconds(tmp_path):
     seconds, kibibytes = map(float, measured.stdout.split()[-2:])
     assert seconds < 20
     assert kibibytes < 2**20
+
+
+def test_odd_directories_are_named_and_stop_nothing(tmp_path, capsys):
+    make_run(tmp_path / "runs")
+    broken = make_run(tmp_path / "runs", seed=1)
+    (broken / "config.yaml").unlink()
+    (broken / "config.yaml").symlink_to(tmp_path / "gone")
+    odd = os.fsdecode(os.fsencode(tmp_path / "runs") + b"/caf\xe9")
+    make_run(tmp_path / "runs", seed=2).rename(odd)
+    make_run(tmp_path / "other", status="failed").rename(odd + "2")
+    command.main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out.startswith("2 finished, 1 failed, 1 foreign; ")
+    for name in ("directories.csv", "index.html"):
+        assert str(broken) in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    assert "caf\\udce9" in (tmp_path / "out" / "directories.csv").read_text(encoding="utf-8")
+
+
+def test_sharpness_in_full_stands_in_a_file_of_its_own(tmp_path):
+    for seed in range(2):
+        directory = make_run(tmp_path / "runs", seed=seed)
+        (directory / "probe").mkdir()
+        probe = {"examples": 9, "split": "val", "hessian_trace_error": 0.5, "m_sharpness": {"0.1": 1.0 + seed}}
+        (directory / "probe" / "probe.json").write_text(json.dumps(probe))
+    make_run(tmp_path / "runs", method="erm")
+    command.main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    [row] = csv.DictReader((tmp_path / "out" / "sharpness.csv").read_text().splitlines())
+    assert (row["method"], row["seeds"], row["measured_on"]) == ("sam", "2", "9 val")
+    assert (row["m_sharpness(0.1)_mean"], row["m_sharpness(0.1)_sd"]) == ("1.5", "0.707106781")
+    assert (row["hessian_trace_error_mean"], row["hessian_trace_mean"]) == ("0.5", "")
