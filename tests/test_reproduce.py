@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
 
 
@@ -55,6 +57,21 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
     assert "hours of this machine" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["digits", "--scale", "small"], 2 * (32 + 5 + 8)),
+        (["loss_landscape", "--scale", "small"], 2 * 5),
+        (["generalization_gap", "--scale", "small"], 2 * 3 * 5),
+        (["imagenet_resnet50", "--scale", "small", "method=sam,asam", "seed=4"], 2),
+        (["loss_landscape", "--scale", "smoke", "method=choice(sam,asam)", "epochs=1"], 2),
+    ],
+)
+def test_sweeps_of_a_scale_and_of_the_command_line_are_counted(tmp_path, words, runs):
+    out, _ = reproduce(*words, "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
+    assert f": {runs} runs" in out, out[-3000:]
 
 
 def test_unknown_experiments_are_refused_with_their_names():
