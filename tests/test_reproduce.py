@@ -66,6 +66,7 @@ def test_what_full_comes_to_is_said_first(tmp_path):
         (["loss_landscape", "--scale", "small"], 2 * 5),
         (["generalization_gap", "--scale", "small"], 2 * 3 * 5),
         (["imagenet_resnet50", "--scale", "small", "method=sam,asam", "seed=4"], 2),
+        (["digits", "method=sam", "sam.rho=0.05,0.1", "data.label_noise=0.0,0.4", "seed=0"], 4),  # of grids that overlap
         (["loss_landscape", "--scale", "smoke", "method=choice(sam,asam)", "epochs=1"], 2),
     ],
 )
