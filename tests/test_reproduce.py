@@ -47,6 +47,26 @@ def test_killed_half_way_and_started_again(tmp_path):
         assert len(list(csv.DictReader(file))) >= 1
 
 
+def test_any_folder_will_do(tmp_path):
+    output = tmp_path / "x (1), é; a=b's" / "[q,r]\\"
+    words = (
+        "cifar10_vit_s",
+        "--scale",
+        "smoke",
+        "method=erm",
+        "epochs=1",
+        "--launcher",
+        "basic",
+        "--output",
+        str(output),
+    )
+    process = reproduce(*words)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    assert len(finished(output)) == 1
+    assert (output / "report" / "table.csv").is_file()
+
+
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
     # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
