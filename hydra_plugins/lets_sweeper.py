@@ -75,4 +75,5 @@ def combinations(
         words = [f"{key}={value}" for key, value in {**params, **grid}.items()]
         [batch] = BasicSweeper.split_arguments(parser.parse_overrides([*words, *arguments]), None)
         jobs += batch
-    return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
+    distinct = {tuple(sorted(job)): job for job in jobs}  # grids may name the same keys in another order
+    return list(distinct.values())

@@ -33,11 +33,14 @@ class Parts:
     test: Loader
 
 
-def build(cfg: DictConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
-    """Everything a run needs. All settings are tried out before any data is read."""
+def build(
+    cfg: DictConfig, device: torch.device, processes: Processes = ALONE, *, stand_in: Data | None = None
+) -> Parts:
+    """Everything a run needs. All settings are tried out before any data is read; those of a `stand_in`, if given."""
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
     data, task, model = components(cfg, device)
+    data = stand_in or data
     precision = _precision(cfg.precision, device)
     channels_last = _channels_last(cfg.channels_last, precision, device)
     if channels_last:

@@ -15,6 +15,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 RADII = (0.01, 0.05, 0.1, 0.2, 0.5)
 RULES = {
     "sam": ("fixed", "SAM, fixed ρ"),
@@ -26,12 +28,18 @@ RULES = {
 NETWORKS = {"plain": ("false", "Convnet"), "batch_norm": ("true", "Convnet with BatchNorm")}
 
 
+def folder(output: Path, noise: float, network: str) -> Path:
+    """Where its runs go: apart from those under other noise, for the table takes all that it finds there."""
+    return output / f"noise={noise}" / network
+
+
 def sweeps(output: Path, seeds: int, noise: float) -> list[list[str]]:
     """The overrides of every multirun, one per network and rule."""
     commands = []
     for network, (batch_norm, _) in NETWORKS.items():
+        path = QuotedString(str(folder(output, noise, network)), Quote.single).with_quotes()  # Hydra has a grammar
         common = [
-            f"output={output / network}",
+            f"output={path}",
             f"model.batch_norm={batch_norm}",
             f"data.label_noise={noise}",
             "progress=false",
@@ -48,10 +56,10 @@ def train(overrides: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "lets_runner", "-m", *overrides], env=environment, check=True)
 
 
-def accuracies(folder: Path) -> dict[tuple[str, float | None], list[float]]:
-    """Test accuracies in % of the finished runs below `folder`, by method and starting radius."""
+def accuracies(runs: Path) -> dict[tuple[str, float | None], list[float]]:
+    """Test accuracies in % of the finished ones of `runs`, by method and starting radius."""
     found: dict[tuple[str, float | None], list[float]] = {}
-    for path in sorted(folder.rglob("summary.json")):
+    for path in sorted(runs.rglob("summary.json")):
         summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["status"] == "finished":
             key = (summary["method"], summary["rho_start"])
@@ -64,10 +72,10 @@ def cell(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {spread:.1f}"
 
 
-def table(output: Path) -> str:
+def table(output: Path, noise: float) -> str:
     lines = []
     for network, (_, title) in NETWORKS.items():
-        found = accuracies(output / network)
+        found = accuracies(folder(output, noise, network))
         lines += [
             f"| {title} | " + " | ".join(f"ρ₀ = {rho}" for rho in RADII) + " |",
             "| --- |" + " --- |" * len(RADII),
@@ -88,7 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.workers) as pool:
         list(pool.map(train, sweeps(arguments.output, arguments.seeds, arguments.noise)))
-    print(table(arguments.output))
+    print(table(arguments.output, arguments.noise))
 
 
 if __name__ == "__main__":

@@ -196,5 +196,10 @@ def test_the_configuration_can_be_shown(monkeypatch, capfd):
     assert "precision: fp32" in out
 
 
+def test_the_help_begins_with_the_name(monkeypatch, capfd):
+    assert lets_train(monkeypatch, "--help") == 0
+    assert capfd.readouterr().out.startswith("lets-train ")
+
+
 def test_the_environment_is_left_as_it_was():
     assert os.environ.get("HYDRA_FULL_ERROR") != "1"

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from conftest import write_cifar10
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
 
 
@@ -44,6 +47,26 @@ def test_killed_half_way_and_started_again(tmp_path):
         assert len(list(csv.DictReader(file))) >= 1
 
 
+def test_any_folder_will_do(tmp_path):
+    output = tmp_path / "x (1), é; a=b's" / "[q,r]\\"
+    words = (
+        "cifar10_vit_s",
+        "--scale",
+        "smoke",
+        "method=erm",
+        "epochs=1",
+        "--launcher",
+        "basic",
+        "--output",
+        str(output),
+    )
+    process = reproduce(*words)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    assert len(finished(output)) == 1
+    assert (output / "report" / "table.csv").is_file()
+
+
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
     # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
@@ -54,6 +77,69 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     assert runs == 5 * (32 + 5 + 8)
     assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
     assert "hours of this machine" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["digits", "--scale", "small"], 2 * (32 + 5 + 8)),
+        (["loss_landscape", "--scale", "small"], 2 * 5),
+        (["generalization_gap", "--scale", "small"], 2 * 3 * 5),
+        (["imagenet_resnet50", "--scale", "small", "method=sam,asam", "seed=4"], 2),
+        (
+            ["digits", "method=sam", "sam.rho=0.05,0.1", "data.label_noise=0.0,0.4", "seed=0"],
+            4,
+        ),  # of grids that overlap
+        (["loss_landscape", "--scale", "smoke", "method=choice(sam,asam)", "epochs=1"], 2),
+    ],
+)
+def test_sweeps_of_a_scale_and_of_the_command_line_are_counted(tmp_path, words, runs):
+    out, _ = reproduce(*words, "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
+    assert f": {runs} runs" in out, out[-3000:]
+
+
+ONE_RUN = ["--dry-run", "seed=0", "method=erm", "epochs=2"]
+LITTLE_VIT = ["cifar10_vit_s", "model.depth=1", "model.width=24", "model.heads=3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "steps"),
+    [
+        (LITTLE_VIT, "50,000", 2 * (45_000 // 128)),
+        (["imagenet_resnet50", "model=mlp", "data.size=32"], "1,281,167", 2 * (1_153_050 // 256)),
+    ],
+)
+def test_what_full_comes_to_needs_no_data(tmp_path, words, images, steps):
+    out, _ = reproduce(*words, *ONE_RUN, f"data.root={tmp_path}").communicate(timeout=300)
+    assert f" 1 runs, {steps:,} gradient evaluations" in out, out[-3000:]
+    assert f"(the data set is not here: its published {images} training images are assumed)" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_full_comes_to_is_counted_on_data_that_are_there(tmp_path):
+    write_cifar10(tmp_path)
+    out, _ = reproduce(*LITTLE_VIT, *ONE_RUN, f"data.root={tmp_path}", "batch_size=16").communicate(timeout=300)
+    assert f" 1 runs, {2 * (180 // 16)} gradient evaluations" in out, out[-3000:]
+    assert "assumed" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["digits", "--scle", "small"], "--scle: there is no such option"),
+        (["digits", "--dry-run", "bogus.key=1"], "bogus: there is no key bogus"),
+        (["digits", "--dry-run", "method=samm,sam"], "method=samm: there is no such method"),
+        (["digits", "--dry-run", "optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["digits", "--dry-run", "epochs=[1"], "no viable alternative"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, words, message):
+    process = reproduce(*words, "--output", str(tmp_path))
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert out.startswith("reproduce: ") and out.count("\n") == 1, out[-3000:]
+    assert message in out
     assert list(tmp_path.iterdir()) == []
 
 
