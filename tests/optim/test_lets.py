@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lets_runner import ASAM, LETS, SAM, CosineRadius, GapMatching, LearningRateRadius, LinearRadius, LossMatching, Ramp
+from lets_runner import ASAM, GSAM, LETS, SAM, CosineRadius, GapMatching, LearningRateRadius, LinearRadius, LossMatching, Ramp
 
 
 def sam(problem, rho=0.1, **settings):
@@ -90,6 +90,16 @@ def test_setting_rho_restarts_learning_from_there(problem):
     assert optimizer.rho == pytest.approx(0.3, rel=0.05)
     with pytest.raises(ValueError, match="above 0"):
         optimizer.rho = 0.0
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+@pytest.mark.parametrize("build", [GSAM, lambda base, rho, **tie: LearningRateRadius(SAM(base, rho), **tie)])
+def test_a_radius_tied_to_the_learning_rate_stays_between_its_ends(problem, build, kind):
+    optimizer = build(torch.optim.SGD(problem.params, lr=0.4), 0.2, rho_min=0.1, lr_max=0.4, lr_min=0.2)
+    for lr, expected in ((0.0, 0.1), (0.2, 0.1), (0.3, 0.15), (0.4, 0.2), (0.8, 0.2)):
+        optimizer.param_groups[0]["lr"] = kind(lr)
+        optimizer.step(problem.closure(0))
+        assert optimizer.last.rho_applied.item() == pytest.approx(expected)
 
 
 def test_last_holds_scalars_on_the_device(problem):
