@@ -72,7 +72,7 @@ class SAM(Passes):
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
-    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "steps", "perturbed_steps")
+    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps")
 
     def __init__(
         self,
@@ -314,7 +314,7 @@ class SAM(Passes):
     def rho(self, value: float) -> None:
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ValueError(f"rho={value}: the radius must be a finite number of at least 0")
-        self._rho_is_zero = value == 0
+        self._rho_is_zero = value == 0  # for good, as a ρ that a schedule lets touch 0 is not
         self._rho = scalar(value, self.device)
 
     @property
@@ -334,5 +334,4 @@ class SAM(Passes):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._rho_is_zero = self.rho == 0
         self.last = self._seen(self.blank_step(()))
