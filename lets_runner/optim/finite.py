@@ -6,6 +6,7 @@ verdict stays on the device, keeps the update from happening there, and reaches 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,12 @@ class ImmediateGuard:
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier check found out; here checks raise themselves."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped = state["skipped"]
 
 
 class DeferredGuard:
@@ -135,6 +142,12 @@ class DeferredGuard:
         if code := int(verdict):
             self._verdict = torch.zeros_like(self._verdict)
             raise NonFiniteError(PASSES[code % len(PASSES)], code // len(PASSES), float(rho))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._skipped = torch.full_like(self._skipped, state["skipped"])
 
     def _post(self) -> None:
         if self._verdict.device.type == "cpu":

@@ -72,7 +72,7 @@ class SAM(Passes):
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
-    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps")
+    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps", "_guard")
 
     def __init__(
         self,

@@ -83,6 +83,18 @@ def deferred(nonfinite, **settings):
     return model, optimizer
 
 
+@pytest.mark.parametrize("into", [make, deferred])
+@pytest.mark.parametrize("build", [make, deferred])
+def test_skipped_steps_are_still_counted_after_a_resumption(build, into):
+    model, optimizer = build("skip")
+    optimizer.step(closure(model, 1), closure(model))
+    model, resumed = into("skip")
+    resumed.load_state_dict(optimizer.state_dict())
+    assert resumed.sam.skipped == 1
+    resumed.step(closure(model, 1), closure(model))
+    assert resumed.sam.skipped == 2
+
+
 def weights(model):
     return [p.detach().clone() for p in model.parameters()]
 
