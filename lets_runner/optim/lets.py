@@ -133,7 +133,7 @@ class LETS(RadiusRule):
 
     def before_update(self, step: Step, val: Batch | None) -> None:
         if step.perturbed and self._is_due():
-            self._response = self.sam.response(step, self.sam.gather(self._curvature.product()))
+            self._response = self.sam.response(step, self.sam.gather(self._curvature.product(step.params)))
 
     def after_update(self, step: Step, val: Batch | None) -> None:
         if self._response is None:

@@ -1,11 +1,25 @@
 """Options of LETS and of the rules' constructors that the oracles take as given."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
-from lets_runner import ASAM, GSAM, LETS, SAM, CosineRadius, GapMatching, LearningRateRadius, LinearRadius, LossMatching, Ramp
+from lets_runner import (
+    ASAM,
+    GSAM,
+    LETS,
+    MSAM,
+    SAM,
+    CosineRadius,
+    GapMatching,
+    LearningRateRadius,
+    LinearRadius,
+    LossMatching,
+    Ramp,
+)
 
 
 def sam(problem, rho=0.1, **settings):
@@ -73,6 +87,33 @@ def test_bounds_hold_and_belong_to_the_variant(problem):
     assert seen & {0.09, 0.11}
     assert LETS(sam(problem)).bounds == (1e-3, 0.5)
     assert LETS(ASAM(torch.optim.SGD(problem.params, lr=0.1))).bounds == (1e-2, 5.0)
+
+
+@pytest.mark.parametrize(
+    "rule", [GapMatching, *(partial(LETS, curvature=name) for name in ("secant", "diag", "exact"))]
+)
+def test_a_parameter_that_a_shard_does_not_reach_counts_as_zero_there(rule):
+    """Like one that has a gradient of zero."""
+    seen = []
+    for reach in (False, True):
+        torch.manual_seed(0)
+        layers = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+        optimizer = rule(MSAM(torch.optim.SGD(layers.parameters(), lr=0.1), 0.1, model=layers))
+        x = torch.randn(4, 3)
+
+        def part(layers=layers, x=x, reach=reach):
+            value = layers[0](x).square().mean()
+            return value + 0 * layers[1](x).sum() if reach else value
+
+        def whole(layers=layers, x=x):
+            return (layers[0](x) + layers[1](x)).square().mean()
+
+        for _ in range(3):
+            optimizer.step([part, whole], [whole])
+        seen.append([optimizer.last.rho, *(p.detach() for p in layers.parameters())])
+    for ours, theirs in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert seen[0][0] != 0.1
 
 
 def test_auto_learning_rate_is_one_of_the_number_of_updates(problem):
