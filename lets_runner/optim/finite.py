@@ -55,6 +55,9 @@ class ImmediateGuard:
     def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
         return values
 
+    def is_bad(self) -> bool:
+        return False  # or the check would have raised
+
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
         mended = self._scale.told(bad=bad) or self._skip
@@ -118,6 +121,10 @@ class DeferredGuard:
         bad = self._verdict != 0
         others = [0.0] * len(values) if otherwise is None else otherwise
         return [torch.where(bad, other, value) for value, other in zip(values, others, strict=True)]
+
+    def is_bad(self) -> bool:
+        """Whether this or an earlier step was bad; the host waits for the answer."""
+        return bool(self._verdict != 0)
 
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; both are for guards that know by now."""

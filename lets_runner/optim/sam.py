@@ -295,6 +295,10 @@ class SAM(Passes):
         """`values`, or zeros or `otherwise` where a pass of this step was not finite and the host does not know it."""
         return self._guard.unless_bad(values, otherwise)
 
+    def is_bad(self) -> bool:
+        """Whether a pass of this step was not finite. Waits for the device: for what happens once in a training."""
+        return self._guard.is_bad()
+
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
