@@ -16,6 +16,7 @@ from lets_runner.optim.scaling import LossScale, NoScale
 from lets_runner.optim.vector import Vector
 
 PASSES = ("first", "perturbed", "validation", "second training")
+LATENCY = 4  # steps after which several processes read a verdict, all of them in the same step
 
 
 class NonFiniteError(FloatingPointError):
@@ -81,15 +82,19 @@ class DeferredGuard:
     gradient, and its weights are put back. With `skip` a bad step is counted and the next one starts afresh; without,
     all further updates rest until `poll` raises. A validation pass comes after its step's update: when it is the bad
     one, that last update stands.
+
+    Processes that share a batch (`together`) come to the same verdict, though their devices not at the same time. They
+    must raise in the same step all the same: whoever went on would wait for the others in its next collective.
     """
 
     immediate = False
 
-    def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale):
-        self._skip, self._scale = skip, scale
+    def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale, together: bool = False):
+        self._skip, self._scale, self._together = skip, scale, together
         self._verdict = torch.zeros((), dtype=torch.int64, device=device)  # 0, or step · len(PASSES) + pass
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._mail: tuple[Tensor, torch.Event | None] | None = None
+        self._age = 0  # of the mail, in steps
         self._fresh = True  # no update yet
 
     @property
@@ -141,10 +146,9 @@ class DeferredGuard:
         elif self._mail is None:
             self._post()
             return
-        assert self._mail is not None
-        verdict, event = self._mail
-        if event is not None and not event.query():
+        elif not self._arrived(self._mail[1]):
             return
+        verdict, _ = self._mail
         self._mail = None
         if code := int(verdict):
             self._verdict = torch.zeros_like(self._verdict)
@@ -156,7 +160,19 @@ class DeferredGuard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._skipped = torch.full_like(self._skipped, state["skipped"])
 
+    def _arrived(self, event: torch.Event | None) -> bool:
+        """Whether the host reads its mail in this step; several processes wait for it in a step agreed beforehand."""
+        self._age += 1
+        if not self._together:
+            return event is None or event.query()
+        if self._age < LATENCY:
+            return False
+        if event is not None:
+            event.synchronize()
+        return True
+
     def _post(self) -> None:
+        self._age = 0
         if self._verdict.device.type == "cpu":
             self._mail = (self._verdict, None)
             return
@@ -176,8 +192,10 @@ def _step_unless(bad: Tensor, base: Optimizer) -> None:
         p.copy_(torch.where(bad, old, p))
 
 
-def guard(device: torch.device, *, skip: bool, scale: NoScale | LossScale) -> ImmediateGuard | DeferredGuard:
-    """The guard that suits `device`."""
+def guard(
+    device: torch.device, *, skip: bool, scale: NoScale | LossScale, together: bool
+) -> ImmediateGuard | DeferredGuard:
+    """The guard that suits `device`; `together` with other processes or alone."""
     if device.type == "cpu":
         return ImmediateGuard(skip=skip, scale=scale)
-    return DeferredGuard(device, skip=skip, scale=scale)
+    return DeferredGuard(device, skip=skip, scale=scale, together=together)

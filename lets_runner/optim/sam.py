@@ -98,7 +98,9 @@ class SAM(Passes):
         self.perturbed_steps = 0
         self.rho = rho
         self._nan = scalar(math.nan, self.device)
-        self._guard = finite.guard(self.device, skip=nonfinite == "skip", scale=self._scale)
+        self._guard = finite.guard(
+            self.device, skip=nonfinite == "skip", scale=self._scale, together=self._ranks.size > 1
+        )
         self._sharing = self._who_shares(perturbation_sync)
         self._buffers: dict[Tensor, Tensor] = {}
         self.last = self._seen(self.blank_step(()))
