@@ -21,19 +21,19 @@ class Curvature(ABC):
     """Looks at every perturbed pass of a step (most variants make one) and averages what it saw."""
 
     def __init__(self) -> None:
-        self._seen: list[Vector] = []
+        self._seen: list[tuple[Vector, Vector]] = []  # parameters and what was seen of them
 
     @abstractmethod
     def of(self, sam: SAM, step: Step) -> Vector:
         """ρ · d g_s/dρ as new tensors; the weights are θ + ρε̂ and `step` knows g_s."""
 
     def look(self, sam: SAM, step: Step) -> None:
-        self._seen.append(self.of(sam, step))
+        self._seen.append((step.params, self.of(sam, step)))
 
-    def product(self) -> Vector:
-        """ρ · d g_s/dρ of the step, once."""
+    def product(self, params: Vector) -> Vector:
+        """ρ · d g_s/dρ of the step for its `params`, once; not every pass need have reached them all."""
         seen, self._seen = self._seen, []
-        return vector.mean(seen)
+        return vector.mean_over(params, seen)
 
     def forget(self) -> None:
         """Drop what an abandoned step left."""

@@ -6,6 +6,7 @@ verdict stays on the device, keeps the update from happening there, and reaches 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from lets_runner.optim.scaling import LossScale, NoScale
 from lets_runner.optim.vector import Vector
 
 PASSES = ("first", "perturbed", "validation", "second training")
+LATENCY = 4  # steps after which several processes read a verdict, all of them in the same step
 
 
 class NonFiniteError(FloatingPointError):
@@ -54,6 +56,9 @@ class ImmediateGuard:
     def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
         return values
 
+    def is_bad(self) -> bool:
+        return False  # or the check would have raised
+
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
         mended = self._scale.told(bad=bad) or self._skip
@@ -63,6 +68,12 @@ class ImmediateGuard:
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier check found out; here checks raise themselves."""
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped = state["skipped"]
+
 
 class DeferredGuard:
     """For accelerators: nothing waits, an update after a bad pass does nothing, the host learns of it later.
@@ -71,15 +82,19 @@ class DeferredGuard:
     gradient, and its weights are put back. With `skip` a bad step is counted and the next one starts afresh; without,
     all further updates rest until `poll` raises. A validation pass comes after its step's update: when it is the bad
     one, that last update stands.
+
+    Processes that share a batch (`together`) come to the same verdict, though their devices not at the same time. They
+    must raise in the same step all the same: whoever went on would wait for the others in its next collective.
     """
 
     immediate = False
 
-    def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale):
-        self._skip, self._scale = skip, scale
+    def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale, together: bool = False):
+        self._skip, self._scale, self._together = skip, scale, together
         self._verdict = torch.zeros((), dtype=torch.int64, device=device)  # 0, or step · len(PASSES) + pass
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._mail: tuple[Tensor, torch.Event | None] | None = None
+        self._age = 0  # of the mail, in steps
         self._fresh = True  # no update yet
 
     @property
@@ -112,6 +127,10 @@ class DeferredGuard:
         others = [0.0] * len(values) if otherwise is None else otherwise
         return [torch.where(bad, other, value) for value, other in zip(values, others, strict=True)]
 
+    def is_bad(self) -> bool:
+        """Whether this or an earlier step was bad; the host waits for the answer."""
+        return bool(self._verdict != 0)
+
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; both are for guards that know by now."""
         mended = self._scale.update(self._verdict != 0)
@@ -127,16 +146,33 @@ class DeferredGuard:
         elif self._mail is None:
             self._post()
             return
-        assert self._mail is not None
-        verdict, event = self._mail
-        if event is not None and not event.query():
+        elif not self._arrived(self._mail[1]):
             return
+        verdict, _ = self._mail
         self._mail = None
         if code := int(verdict):
             self._verdict = torch.zeros_like(self._verdict)
             raise NonFiniteError(PASSES[code % len(PASSES)], code // len(PASSES), float(rho))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._skipped = torch.full_like(self._skipped, state["skipped"])
+
+    def _arrived(self, event: torch.Event | None) -> bool:
+        """Whether the host reads its mail in this step; several processes wait for it in a step agreed beforehand."""
+        self._age += 1
+        if not self._together:
+            return event is None or event.query()
+        if self._age < LATENCY:
+            return False
+        if event is not None:
+            event.synchronize()
+        return True
+
     def _post(self) -> None:
+        self._age = 0
         if self._verdict.device.type == "cpu":
             self._mail = (self._verdict, None)
             return
@@ -156,8 +192,10 @@ def _step_unless(bad: Tensor, base: Optimizer) -> None:
         p.copy_(torch.where(bad, old, p))
 
 
-def guard(device: torch.device, *, skip: bool, scale: NoScale | LossScale) -> ImmediateGuard | DeferredGuard:
-    """The guard that suits `device`."""
+def guard(
+    device: torch.device, *, skip: bool, scale: NoScale | LossScale, together: bool
+) -> ImmediateGuard | DeferredGuard:
+    """The guard that suits `device`; `together` with other processes or alone."""
     if device.type == "cpu":
         return ImmediateGuard(skip=skip, scale=scale)
-    return DeferredGuard(device, skip=skip, scale=scale)
+    return DeferredGuard(device, skip=skip, scale=scale, together=together)

@@ -69,7 +69,7 @@ class GapMatching(Matching):
             step.val_loss = self.sam.evaluate(self._validation(val))
             self.sam.check("validation", step, step.val_loss)
             step.gap = step.val_loss - step.loss
-            self._val_loss.update(step.val_loss, step.moved & torch.isfinite(step.val_loss))
+            self._val_loss.update(step.val_loss, self._teaches(step) & torch.isfinite(step.val_loss))
 
     def wanted(self) -> Tensor:
         gap = (self._val_loss.mean - self._loss.mean).clamp(min=0)

@@ -134,14 +134,15 @@ class LETS(RadiusRule):
 
     def before_update(self, step: Step, val: Batch | None) -> None:
         if step.perturbed and self._is_due():
-            self._response = self.sam.response(step, self.sam.gather(self._curvature.product()))
+            self._response = self.sam.response(step, self.sam.gather(self._curvature.product(step.params)))
 
     def after_update(self, step: Step, val: Batch | None) -> None:
         if self._response is None:
             return
         u, self._response = self._response, None
-        upper: dict[str, Any] = {"active": step.moved, "scale": self._scale()}
+        upper: dict[str, Any] = {"scale": self._scale()}
         upper["val_loss"], upper["val_slope"] = self._upper_pass("validation", self._validation(val), step, u)
+        upper["active"] = self._teaches(step)
         if self.objective == "val":
             self._learn(step, upper, upper["val_slope"], upper["val_slope"])
         elif self.upper_batch == "same":

@@ -57,12 +57,13 @@ class Matching(RadiusRule):
     def before_update(self, step: Step, val: Batch | None) -> None:
         if step.perturbed:
             self.observe(step, val)
-            self._average(step)
-            self._move(step.moved)
+            active = self._teaches(step)
+            self._average(step, active)
+            self._move(active)
 
-    def _average(self, step: Step) -> None:
+    def _average(self, step: Step, active: Tensor) -> None:
         assert step.perturbed_loss is not None and step.direction_norm is not None
-        active = step.moved & torch.isfinite(step.loss + step.perturbed_loss + step.direction_norm)
+        active = active & torch.isfinite(step.loss + step.perturbed_loss + step.direction_norm)
         self._loss.update(step.loss, active)
         self._perturbed_loss.update(step.perturbed_loss, active)
         self._slope.update(step.rho * step.direction_norm, active)

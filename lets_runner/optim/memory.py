@@ -28,8 +28,10 @@ class Memory:
         self._kept: dict[Tensor, Tensor] = {}
 
     def keep(self, params: Vector, values: Vector) -> None:
-        if self._lasting:
-            values = self._optimizer.unless_bad(values, [self._kept.get(p, 0.0) for p in params])
+        if self._lasting and self._kept.keys() >= set(params):
+            values = self._optimizer.unless_bad(values, [self._kept[p] for p in params])
+        elif self._lasting and self._optimizer.is_bad():
+            return  # nothing old could stand in, and zeros would pass for values; asking waits, but only at first
         self._kept.update(zip(params, values, strict=True))
 
     def recall(self, params: Vector, default: Vector | None = None) -> Vector:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.step import Batch, Last, Observer
+from lets_runner.optim.step import Batch, Last, Observer, Step
 from lets_runner.optim.wrapper import OptimizerWrapper
 
 
@@ -80,6 +80,14 @@ class RadiusRule(OptimizerWrapper, Observer):
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self.sam.settle()
+
+    def _teaches(self, step: Step) -> Tensor:
+        """0-dim bool: the step perturbed by more than zero, and none of its passes was found bad so far.
+
+        Where checks raise, a bad step ends before a rule learns from it; where the verdict stays on the device, the
+        rule goes on and must not.
+        """
+        return self.sam.unless_bad([step.moved], [False])[0]
 
     def _validation(self, val: Batch | None) -> Batch:
         if val is None:

@@ -72,7 +72,7 @@ class SAM(Passes):
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
-    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "steps", "perturbed_steps")
+    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps", "_guard")
 
     def __init__(
         self,
@@ -98,7 +98,9 @@ class SAM(Passes):
         self.perturbed_steps = 0
         self.rho = rho
         self._nan = scalar(math.nan, self.device)
-        self._guard = finite.guard(self.device, skip=nonfinite == "skip", scale=self._scale)
+        self._guard = finite.guard(
+            self.device, skip=nonfinite == "skip", scale=self._scale, together=self._ranks.size > 1
+        )
         self._sharing = self._who_shares(perturbation_sync)
         self._buffers: dict[Tensor, Tensor] = {}
         self.last = self._seen(self.blank_step(()))
@@ -295,6 +297,10 @@ class SAM(Passes):
         """`values`, or zeros or `otherwise` where a pass of this step was not finite and the host does not know it."""
         return self._guard.unless_bad(values, otherwise)
 
+    def is_bad(self) -> bool:
+        """Whether a pass of this step was not finite. Waits for the device: for what happens once in a training."""
+        return self._guard.is_bad()
+
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
@@ -314,7 +320,7 @@ class SAM(Passes):
     def rho(self, value: float) -> None:
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ValueError(f"rho={value}: the radius must be a finite number of at least 0")
-        self._rho_is_zero = value == 0
+        self._rho_is_zero = value == 0  # for good, as a ρ that a schedule lets touch 0 is not
         self._rho = scalar(value, self.device)
 
     @property
@@ -334,5 +340,4 @@ class SAM(Passes):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._rho_is_zero = self.rho == 0
         self.last = self._seen(self.blank_step(()))

@@ -79,11 +79,7 @@ class EachShard:
 
     def _mean(self, params: Vector, pairs: list) -> Vector:
         """The mean over all shards, a parameter that a shard did not reach counting as zero there."""
-        full = []
-        for reached, values in pairs:
-            known = dict(zip(reached, values, strict=True))
-            full.append([known[p] if p in known else torch.zeros_like(p) for p in params])
-        mean = vector.mean(full)
+        mean = vector.mean_over(params, pairs)
         if self.ranks.size > 1:
             mean = mean if len(pairs) > 1 else [tensor.clone() for tensor in mean]  # a shard still needs its own
             self.ranks.mean_(mean)

@@ -28,6 +28,7 @@ class Tie:
             raise ValueError(f"lr_min={self.lr_min}: must lie below lr_max={self.lr_max}")
 
     def rho(self, lr: float | Tensor, device: torch.device) -> Tensor:
-        """ρ_t at this learning rate, 0-dim."""
+        """ρ_t at this learning rate, 0-dim; outside of [lr_min, lr_max], as in a warm-up, that of the nearer end."""
         share = (lr - self.lr_min) / (self.lr_max - self.lr_min)
+        share = share.clamp(0, 1) if isinstance(share, Tensor) else min(max(share, 0.0), 1.0)
         return scalar(1.0, device) * (self.rho_min + (self.rho_max - self.rho_min) * share)

@@ -60,6 +60,15 @@ def mean(several: Sequence[Vector]) -> Vector:
     return torch._foreach_div(total, len(several))
 
 
+def mean_over(params: Vector, parts: Sequence[tuple[Vector, Vector]]) -> Vector:
+    """The mean of vectors that each come with the parameters they run over; of the others they count as zero."""
+    full = []
+    for reached, values in parts:
+        known = dict(zip(reached, values, strict=True))
+        full.append([known[p] if p in known else torch.zeros_like(p) for p in params])
+    return mean(full)
+
+
 def add_(x: Vector, y: Vector) -> None:
     """X ← x + y."""
     torch._foreach_add_(x, y)

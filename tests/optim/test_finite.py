@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lets_runner import LETS, SAM, GapMatching, NonFiniteError
-from lets_runner.optim.finite import DeferredGuard
+from lets_runner import LETS, SAM, FixedRadius, GapMatching, NonFiniteError
+from lets_runner.optim import finite, passes
+from lets_runner.optim.finite import LATENCY, DeferredGuard
+from lets_runner.optim.ranks import Alone
 
 
 def make(nonfinite="raise", rule=LETS, **settings):
@@ -83,6 +85,18 @@ def deferred(nonfinite, **settings):
     return model, optimizer
 
 
+@pytest.mark.parametrize("into", [make, deferred])
+@pytest.mark.parametrize("build", [make, deferred])
+def test_skipped_steps_are_still_counted_after_a_resumption(build, into):
+    model, optimizer = build("skip")
+    optimizer.step(closure(model, 1), closure(model))
+    model, resumed = into("skip")
+    resumed.load_state_dict(optimizer.state_dict())
+    assert resumed.sam.skipped == 1
+    resumed.step(closure(model, 1), closure(model))
+    assert resumed.sam.skipped == 2
+
+
 def weights(model):
     return [p.detach().clone() for p in model.parameters()]
 
@@ -111,6 +125,58 @@ def test_deferred_verdict_can_be_waited_for():
     with pytest.raises(NonFiniteError, match="step 3: the first pass"):
         optimizer.settle()
     optimizer.settle()
+
+
+class Event:
+    """Of a device that has done its work after it was asked so many times."""
+
+    def __init__(self, questions):
+        self.left = questions
+
+    def query(self):
+        self.left -= 1
+        return self.left < 0
+
+    def synchronize(self):
+        self.left = 0
+
+
+class SlowGuard(DeferredGuard):
+    questions = 0
+
+    def _post(self):
+        super()._post()
+        self._mail = (self._mail[0], Event(self.questions))
+
+
+@pytest.mark.parametrize("settled_at", [None, 4])
+@pytest.mark.parametrize("bad_step", range(1, 8))
+def test_processes_raise_in_the_same_step_however_fast_their_devices(bad_step, settled_at):
+    """Were it to each when it asks, one would raise and leave the others waiting in a collective."""
+    raised = []
+    for questions in (0, 3, 100):
+        model, optimizer = make()
+        guard = SlowGuard(torch.device("cpu"), skip=False, scale=optimizer.sam._scale, together=True)
+        guard.questions = questions
+        optimizer.sam._guard = guard
+        with pytest.raises(NonFiniteError, match=f"step {bad_step}: the first pass"):
+            for number in range(1, 30):
+                optimizer.step(closure(model, 1 if number == bad_step else None), closure(model))
+                if number == settled_at:
+                    optimizer.settle()
+        raised.append(number)
+    assert raised[0] == raised[1] == raised[2] <= bad_step + 2 * LATENCY + 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_guard_knows_whether_there_are_other_processes(monkeypatch, size):
+    class Ranks(Alone):
+        pass
+
+    Ranks.size = size
+    monkeypatch.setattr(passes, "ranks_of", lambda model: Ranks())
+    monkeypatch.setattr(finite, "guard", lambda device, **settings: settings)
+    assert make(rule=FixedRadius)[1].sam._guard["together"] == (size > 1)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -1,11 +1,25 @@
 """Options of LETS and of the rules' constructors that the oracles take as given."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
-from lets_runner import ASAM, LETS, SAM, CosineRadius, GapMatching, LearningRateRadius, LinearRadius, LossMatching, Ramp
+from lets_runner import (
+    ASAM,
+    GSAM,
+    LETS,
+    MSAM,
+    SAM,
+    CosineRadius,
+    GapMatching,
+    LearningRateRadius,
+    LinearRadius,
+    LossMatching,
+    Ramp,
+)
 
 
 def sam(problem, rho=0.1, **settings):
@@ -75,6 +89,33 @@ def test_bounds_hold_and_belong_to_the_variant(problem):
     assert LETS(ASAM(torch.optim.SGD(problem.params, lr=0.1))).bounds == (1e-2, 5.0)
 
 
+@pytest.mark.parametrize(
+    "rule", [GapMatching, *(partial(LETS, curvature=name) for name in ("secant", "diag", "exact"))]
+)
+def test_a_parameter_that_a_shard_does_not_reach_counts_as_zero_there(rule):
+    """Like one that has a gradient of zero."""
+    seen = []
+    for reach in (False, True):
+        torch.manual_seed(0)
+        layers = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+        optimizer = rule(MSAM(torch.optim.SGD(layers.parameters(), lr=0.1), 0.1, model=layers))
+        x = torch.randn(4, 3)
+
+        def part(layers=layers, x=x, reach=reach):
+            value = layers[0](x).square().mean()
+            return value + 0 * layers[1](x).sum() if reach else value
+
+        def whole(layers=layers, x=x):
+            return (layers[0](x) + layers[1](x)).square().mean()
+
+        for _ in range(3):
+            optimizer.step([part, whole], [whole])
+        seen.append([optimizer.last.rho, *(p.detach() for p in layers.parameters())])
+    for ours, theirs in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert seen[0][0] != 0.1
+
+
 def test_auto_learning_rate_is_one_of_the_number_of_updates(problem):
     assert LETS(sam(problem), rho_lr="auto", total_steps=100).rho_lr == 0.03
     assert LETS(sam(problem), rho_lr="auto", total_steps=10_000).rho_lr == 20 / 10_000
@@ -90,6 +131,16 @@ def test_setting_rho_restarts_learning_from_there(problem):
     assert optimizer.rho == pytest.approx(0.3, rel=0.05)
     with pytest.raises(ValueError, match="above 0"):
         optimizer.rho = 0.0
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+@pytest.mark.parametrize("build", [GSAM, lambda base, rho, **tie: LearningRateRadius(SAM(base, rho), **tie)])
+def test_a_radius_tied_to_the_learning_rate_stays_between_its_ends(problem, build, kind):
+    optimizer = build(torch.optim.SGD(problem.params, lr=0.4), 0.2, rho_min=0.1, lr_max=0.4, lr_min=0.2)
+    for lr, expected in ((0.0, 0.1), (0.2, 0.1), (0.3, 0.15), (0.4, 0.2), (0.8, 0.2)):
+        optimizer.param_groups[0]["lr"] = kind(lr)
+        optimizer.step(problem.closure(0))
+        assert optimizer.last.rho_applied.item() == pytest.approx(expected)
 
 
 def test_last_holds_scalars_on_the_device(problem):

@@ -2,13 +2,14 @@
 
 import io
 import math
+from functools import partial
 
 import pytest
 import torch
 from optim.test_contract import BASES, PAIRS, VARIANTS, build_rule, build_sam, make_model, run
 from torch import nn
 
-from lets_runner import LETS, SAM, FixedRadius, GapMatching, NonFiniteError
+from lets_runner import LETS, SAM, FixedRadius, GapMatching, LossMatching, NonFiniteError
 from lets_runner.optim.finite import DeferredGuard
 from lets_runner.optim.scaling import LossScale
 
@@ -137,6 +138,33 @@ def test_averages_outlive_a_bad_step(bad_at, forward):
     assert all(torch.isfinite(average.mean) for average in averages)
     assert optimizer.sam.skipped == 1
     assert optimizer.sam.perturbed_steps >= 5
+
+
+@pytest.mark.parametrize("bad_at", [1, 2], ids=["first", "perturbed"])
+@pytest.mark.parametrize("rule", [GapMatching, LossMatching, partial(LETS, upper_batch="same")])
+def test_a_bad_step_teaches_no_rule_whenever_the_host_learns_of_it(rule, bad_at):
+    """The losses are finite, only the gradients are not: nothing but the verdict tells."""
+    radii = []
+    for deferred in (False, True):
+        model, optimizer = make(rule, deferred=deferred, fused=True)
+        for number in range(6):
+            bad = bad_at if number == 3 else None
+            optimizer.step(closure(model, bad, forward=False), closure(model, labels=1 - Y))
+            radii.append(optimizer.rho)
+        assert optimizer.sam.skipped == 1
+    assert radii[2] == radii[3] != radii[4]
+    assert radii[:6] == radii[6:]
+
+
+def test_a_bad_first_step_is_not_remembered_as_a_gradient_of_zero():
+    seen = []
+    for deferred in (False, True):
+        model, optimizer = make(FixedRadius, deferred=deferred, fused=True, variant="vasso")
+        optimizer.step(closure(model, 1))
+        optimizer.step(closure(model))
+        seen.append(optimizer.sam._average.recall(list(model.parameters())))
+    for ours, theirs in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_gap_matching_outlives_a_gradient_whose_norm_alone_overflows():

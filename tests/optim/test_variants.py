@@ -394,6 +394,23 @@ def test_gsam_ties_its_radius_to_the_learning_rate(problem):
         LETS(optimizer)
 
 
+def test_a_radius_that_was_0_for_a_moment_comes_back_after_a_resumption():
+    def build():
+        problem = Problem()
+        return problem, GSAM(torch.optim.SGD(problem.params, lr=0.0), 0.2, rho_min=0.0, lr_max=0.4)
+
+    problem, optimizer = build()
+    optimizer.step(problem.closure(0))
+    assert optimizer.rho == 0
+    resumed_problem, resumed = build()
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for one, its_problem in ((optimizer, problem), (resumed, resumed_problem)):
+        one.param_groups[0]["lr"] = 0.2
+        one.step(its_problem.closure(1))
+        assert one.last.rho_applied.item() == pytest.approx(0.1)
+    assert resumed.perturbed_steps == optimizer.perturbed_steps == 2
+
+
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
