@@ -29,6 +29,7 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import complain, parse
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
+from lets_runner.report.runs import visible
 from lets_runner.run import environment, read_checkpoint
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
@@ -59,14 +60,14 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 
 
 def find_runs(path: Path) -> Iterator[Path]:
-    """The run directory at `path`, or all of them below it.
+    """The run directory at `path`, or all of them below it but in hidden directories.
 
     Raises:
         UserError: there is none.
     """
     found = False
     for folder, below, files in os.walk(path):
-        below.sort()
+        below[:] = visible(below)
         if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be told of
             below.clear()
             found = True

@@ -4,7 +4,6 @@ Configurations are never averaged together. Where they differ in more than row a
 differ join the label: those of data and model the row's, all others the column's.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ NOISE = ("data.label_noise", "data.noise")
 SHORT = {"optimizer.lr": "lr"}
 RADIUS = ("ρ", "ρ₀")  # fixed, and where a moving one starts
 ABSENT = "–"
-SHOWN = 12  # lines in a panel that an eye can follow
 
 T = TypeVar("T")
 Told = tuple[tuple[str, str], ...]  # settings and their values, as people read them
@@ -119,19 +117,6 @@ class Grid:
         """A grid for each data set and model: what figures are drawn of."""
         names = dict.fromkeys((row.data, row.model) for row in self.rows)
         return [Grid([c for c in self.cells if (c.row.data, c.row.model) == name]) for name in names]
-
-    def few_columns(self) -> "list[Column]":
-        """All columns, or if those are too many to draw, of each method the one with the best mean on validation."""
-        if len(self.columns) <= SHOWN:
-            return self.columns
-        best: dict[str, Column] = {}
-        for column in sorted(self.columns, key=self._validation, reverse=True):
-            best.setdefault(column.method.word, column)
-        return [column for column in self.columns if column in best.values()]
-
-    def _validation(self, column: Column) -> float:
-        accuracies = [cell.numbers("val_accuracy").mean() for cell in self.cells if cell.column == column]
-        return -math.inf if np.isnan(accuracies).any() else float(np.mean(accuracies))
 
 
 def grid(runs: Iterable[Run]) -> Grid:

@@ -25,6 +25,7 @@ BESIDE, ABOVE = 0.62, 0.6  # between axes side by side, and one above another
 XLABEL, YLABEL = 0.3, 0.5  # from the axes to where the labels begin
 LETTER, LEGEND_LINE, HANDLE = 0.082, 0.2, 0.55  # of a legend: width of a letter, height of a line, rest of an entry
 TITLE_LETTER, TITLE_LINE = 0.095, 0.19  # of the title: width of a letter, height of a line
+NOTE_LETTER, NOTE_LINE = 0.07, 0.14  # of the note
 LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
 BAND = 0.14  # opacity
@@ -69,7 +70,9 @@ class Sheet:
         longest = max(map(len, labels), default=0)
         ncols = max(1, min(len(labels), int((width - 0.3) / (HANDLE + LETTER * longest))))
         lines = math.ceil(len(labels) / ncols)
-        bottom = BOTTOM + lines * LEGEND_LINE + 0.15 + (0.25 if note else 0)
+        words = textwrap.wrap(note, int(width / NOTE_LETTER))
+        under = 0.11 + NOTE_LINE * len(words) if note else 0
+        bottom = BOTTOM + lines * LEGEND_LINE + 0.15 + under
         title = textwrap.wrap(self.title, int(width / TITLE_LETTER))
         top = TOP + TITLE_LINE * (len(title) - 1)
         height = top + rows * self.height + (rows - 1) * self.between + bottom
@@ -86,9 +89,9 @@ class Sheet:
         if labels:
             legend = self.figure.legend([self.named[label][1] for label in labels], labels, ncols=ncols, **LEGEND)
             legend.set_loc("lower center")
-            legend.set_bbox_to_anchor((0.5, (0.3 if note else 0.05) / height))
+            legend.set_bbox_to_anchor((0.5, (0.05 + under) / height))
         if note:
-            self.figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#444444")
+            self.figure.text(0.5, 0.1 / height, "\n".join(words), ha="center", va="bottom", fontsize=8, color="#444444")
         return self.figure
 
 

@@ -130,7 +130,12 @@ def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
                 yield Path(root)
             if whole:
                 directories.clear()
-            directories.sort()
+            directories[:] = visible(directories)
+
+
+def visible(names: Iterable[str]) -> list[str]:
+    """Directories to look for runs in, in order; trackers and launchers keep what is theirs behind a dot."""
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _first_line(path: Path) -> str:

@@ -5,10 +5,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lets_runner.report.choice import few, note
 from lets_runner.report.grid import RADIUS, Cell, Grid, Row, grouped
 from lets_runner.report.panels import BAND, DASHES, Sheet, logarithmic, percent
 from lets_runner.report.sample import sample
-from lets_runner.report.trajectories import FEW, Styles, noise_title
+from lets_runner.report.trajectories import Styles, noise_title
 
 RHO, NOISE = "sam.rho", "data.label_noise"
 
@@ -26,13 +27,14 @@ def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
     rows = [row for row in grid.rows if any(line[0].row == row for line in fixed)]
     title = "fixed ρ as lines; learned or scheduled ρ as bands, marked at their start"
     sheet = _sheet(grid, title, rows, len(variants))
+    dashes = _dashes(fixed, RHO)
     for variant, panels in zip(variants, sheet.axes, strict=True):
         panels[0].set_ylabel(f"test accuracy, {variant}", fontsize=9)
         for row, axes in zip(rows, panels, strict=True):
             moving = [c for c in grid.cells if c.row == row and c.column.method.moves and _variant(c) == variant]
             lines = [line for line in fixed if line[0].row == row and _variant(line[0]) == variant]
             _draw_bands(sheet, axes, _positive(moving), styles)
-            _draw_lines(sheet, axes, lines, RHO, styles)
+            _draw_lines(sheet, axes, lines, RHO, styles, dashes)
             _radius_axis(axes, [*moving, *(cell for line in lines for cell in line)], "ρ")
     return sheet.finish()
 
@@ -44,9 +46,10 @@ def over_start(grid: Grid, styles: Styles) -> Figure | None:
         return None
     rows = [row for row in grid.rows if any(line[0].row == row for line in lines)]
     sheet = _sheet(grid, "test accuracy over where ρ starts", rows)
+    dashes = _dashes(lines, RHO)
     for row, axes in zip(rows, sheet.axes[0], strict=True):
         here = [line for line in lines if line[0].row == row]
-        _draw_lines(sheet, axes, here, RHO, styles)
+        _draw_lines(sheet, axes, here, RHO, styles, dashes)
         _radius_axis(axes, [cell for line in here for cell in line], "ρ₀")
     sheet.axes[0, 0].set_ylabel("test accuracy", fontsize=9)
     return sheet.finish()
@@ -54,20 +57,26 @@ def over_start(grid: Grid, styles: Styles) -> Figure | None:
 
 def over_noise(grid: Grid, styles: Styles) -> Figure | None:
     """A panel for every kind of label noise."""
-    columns = grid.few_columns()
-    lines = [line for line in _lines(grid, NOISE) if line[0].column in columns]
-    if not lines:
+    panels: dict[str, list[Line]] = {}
+    said: set[str] = set()
+    for lines in grouped(_lines(grid, NOISE), lambda line: line[0].row.kind):
+        columns, more = few([cell for line in lines for cell in line])
+        panels[lines[0][0].row.kind] = [line for line in lines if line[0].column in columns]
+        said |= more
+    if not panels:
         return None
-    kinds = sorted({line[0].row.kind for line in lines})
+    kinds = sorted(panels)
+    drawn = [line for kind in kinds for line in panels[kind]]
     row = grid.rows[0]
     sheet = Sheet(f"{row.data}, {row.model}: test accuracy over label noise", kinds)
+    dashes = _dashes(drawn, NOISE)
     for kind, axes in zip(kinds, sheet.axes[0], strict=True):
-        _draw_lines(sheet, axes, [line for line in lines if line[0].row.kind == kind], NOISE, styles)
+        _draw_lines(sheet, axes, panels[kind], NOISE, styles, dashes)
         axes.set_xlabel("wrong labels in training and validation", fontsize=9)
-        axes.set_xticks(sorted({100 * cell.settings[NOISE] for line in lines for cell in line}))
+        axes.set_xticks(sorted({100 * cell.settings[NOISE] for line in drawn for cell in line}))
         percent(axes.xaxis)
     sheet.axes[0, 0].set_ylabel("test accuracy", fontsize=9)
-    return sheet.finish(note=FEW if len(columns) < len(grid.columns) else "")
+    return sheet.finish(note=note(said))
 
 
 def _lines(grid: Grid, key: str) -> list[Line]:
@@ -97,13 +106,24 @@ def _sheet(grid: Grid, what: str, rows: list[Row], lines: int = 1) -> Sheet:
     return Sheet(f"{rows[0].data}, {rows[0].model}: {what}", [noise_title(row) for row in rows], lines)
 
 
-def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: Styles) -> None:
+def _label(line: Line, key: str) -> str:
+    return line[0].column.label_without(RADIUS if key == RHO else ())
+
+
+def _dashes(lines: list[Line], key: str) -> dict[str, str]:
+    """Lines of one method share its colour, and differ in their dashes: by label, the same in every panel."""
+    dashes: dict[str, str] = {}
+    for same in grouped(lines, lambda line: line[0].column.method.word):
+        labels = dict.fromkeys(_label(line, key) for line in same)
+        dashes |= {label: DASHES[number % len(DASHES)] for number, label in enumerate(labels)}
+    return dashes
+
+
+def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: Styles, dashes: dict[str, str]) -> None:
     """Test accuracy over `key`: means, with bars of one standard deviation."""
     scale = 100 if key == NOISE else 1
-    seen: dict[str, int] = {}
     for line in lines:
-        column = line[0].column
-        number = seen[column.method.word] = seen.get(column.method.word, -1) + 1
+        column, label = line[0].column, _label(line, key)
         style = styles[column.method.word]
         samples = [one for cell in line if (one := sample(cell.accuracy))]
         handle = axes.errorbar(
@@ -112,12 +132,12 @@ def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: S
             [one.sd or 0 for one in samples],
             color=style.colour,
             marker=style.marker,
-            linestyle=DASHES[number % len(DASHES)],
+            linestyle=dashes[label],
             markersize=5,
             linewidth=1.4,
             capsize=2,
         )
-        sheet.name(column, column.label_without(RADIUS if key == RHO else ()), handle)
+        sheet.name(column, label, handle)
     percent(axes.yaxis)
 
 

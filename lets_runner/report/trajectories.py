@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lets_runner.report.grid import SHOWN, Cell, Column, Grid, Row
+from lets_runner.report.choice import SHOWN, few, note
+from lets_runner.report.grid import Cell, Column, Grid, Row
 from lets_runner.report.methods import Style
 from lets_runner.report.panels import DASHES, Sheet, curve, geometric_curve, logarithmic, percent
 
 Styles = dict[str, Style]
 PARTS = {"test": "test", "val": "validation", "train": "training"}
-FEW = "Of each method the setting with the highest validation accuracy."
 
 
 def accuracy_and_loss(grid: Grid, styles: Styles) -> Figure | None:
@@ -20,8 +20,9 @@ def accuracy_and_loss(grid: Grid, styles: Styles) -> Figure | None:
     if part is None:
         return None
     sheet = _sheet(grid, f"{PARTS[part]} accuracy and loss", rows=2, between=0.2)
+    drawn, said = _drawn(grid)
     for row, (above, below) in zip(grid.rows, sheet.axes.T, strict=True):
-        for cell, dash in _drawn(grid, row):
+        for cell, dash in drawn[row]:
             style = styles[cell.column.method.word]
             epoch = cell.runs[0].epochs["epoch"]
             line = curve(above, epoch, 100 * _epochs(cell, f"{part}_accuracy"), style, dash)
@@ -32,7 +33,7 @@ def accuracy_and_loss(grid: Grid, styles: Styles) -> Figure | None:
         below.set_xlabel("epoch", fontsize=9)
     sheet.axes[0, 0].set_ylabel(f"{PARTS[part]} accuracy", fontsize=9)
     sheet.axes[1, 0].set_ylabel(f"{PARTS[part]} loss", fontsize=9)
-    return sheet.finish(note=_note(grid))
+    return sheet.finish(note=said)
 
 
 def gap(grid: Grid, styles: Styles) -> Figure | None:
@@ -40,14 +41,15 @@ def gap(grid: Grid, styles: Styles) -> Figure | None:
     if not any(cell.epochs("gap") is not None for cell in grid.cells):
         return None
     sheet = _sheet(grid, "generalization gap")
+    drawn, said = _drawn(grid)
     for row, axes in zip(grid.rows, sheet.axes[0], strict=True):
-        for cell, dash in _drawn(grid, row):
+        for cell, dash in drawn[row]:
             if (values := cell.epochs("gap")) is not None:
                 line = curve(axes, cell.runs[0].epochs["epoch"], values, styles[cell.column.method.word], dash)
                 sheet.name(cell.column, cell.column.label, line)
         axes.set_xlabel("epoch", fontsize=9)
     sheet.axes[0, 0].set_ylabel("validation − training loss", fontsize=9)
-    return sheet.finish(note=_note(grid))
+    return sheet.finish(note=said)
 
 
 def radius(grid: Grid, styles: Styles) -> Figure | None:
@@ -91,11 +93,13 @@ def noise_title(row: Row) -> str:
     return "" if row.noise is None else f"label noise {row.label}"
 
 
-def _drawn(grid: Grid, row: Row) -> list[tuple[Cell, str]]:
-    """The cells of a row that are few enough to draw, each with the dashes of its line."""
-    columns = grid.few_columns()
-    dashes = _dashes(columns)
-    return [(grid.at[row, column], dashes[column]) for column in columns if (row, column) in grid.at]
+def _drawn(grid: Grid) -> tuple[dict[Row, list[tuple[Cell, str]]], str]:
+    """The cells of every row that are few enough to draw, each with the dashes of its line; and the figure's note."""
+    shown = {row: few([cell for cell in grid.cells if cell.row == row]) for row in grid.rows}
+    anywhere = {column for columns, _ in shown.values() for column in columns}
+    dashes = _dashes([column for column in grid.columns if column in anywhere])
+    drawn = {row: [(grid.at[row, column], dashes[column]) for column in columns] for row, (columns, _) in shown.items()}
+    return drawn, note(set().union(*(said for _, said in shown.values())))
 
 
 def _dashes(columns: list[Column]) -> dict[Column, str]:
@@ -106,10 +110,6 @@ def _dashes(columns: list[Column]) -> dict[Column, str]:
         number = seen[column.method.word] = seen.get(column.method.word, -1) + 1
         dashes[column] = DASHES[number % len(DASHES)]
     return dashes
-
-
-def _note(grid: Grid) -> str:
-    return FEW if len(grid.few_columns()) < len(grid.columns) else ""
 
 
 def _has(cell: Cell, part: str) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 from made import make_run
 
-from lets_runner.report.grid import SHOWN, grid
+from lets_runner.report.grid import grid
 from lets_runner.report.runs import find
 
 
@@ -93,11 +93,3 @@ def test_configurations_that_look_alike_are_told_apart_by_their_hash(tmp_path):
     (other / "config.yaml").write_text("# " + "f" * 64 + text[text.index("\n") :])
     hashes = [one.parent.name, "f" * 8]
     assert sorted(columns(tmp_path)) == sorted(f"SAM (configuration = {name})" for name in hashes)
-
-
-def test_too_many_columns_to_draw_leave_the_best_on_validation(tmp_path):
-    for number in range(SHOWN):
-        make_run(tmp_path, rho=0.01 * (number + 1), val_accuracy=0.9 if number == 4 else 0.5, accuracy=number / 100)
-    assert len(made(tmp_path).few_columns()) == SHOWN
-    make_run(tmp_path, method="erm", val_accuracy=0.1)
-    assert [column.label for column in made(tmp_path).few_columns()] == ["ERM", "SAM (ρ = 0.05)"]

@@ -120,6 +120,13 @@ def test_what_lies_inside_a_run_is_not_taken_for_runs(tmp_path):
     assert [run.directory for run in find([tmp_path]).runs] == [outer]
 
 
+def test_what_is_hidden_is_passed_over_unless_asked_for(tmp_path):
+    run = make_run(tmp_path, folder="run")
+    copy = make_run(tmp_path, folder=".copies/run")
+    assert [run.directory for run in find([tmp_path]).runs] == [run]
+    assert [run.directory for run in find([tmp_path / ".copies"]).runs] == [copy]
+
+
 def test_a_stray_file_hides_no_runs_below(tmp_path):
     make_run(tmp_path, folder="below/run")
     (tmp_path / "steps.csv").write_text("a\n")

@@ -11,7 +11,9 @@ import torch
 from conftest import train
 from stores import SHORT, every_step, killed
 
+from lets_runner.probe_cli import find_runs
 from lets_runner.report.curves import read_columns
+from lets_runner.report.runs import find
 
 # The trackers' libraries warn of their own affairs, some in threads of theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -106,7 +108,7 @@ def test_mlflow_has_names_parameters_and_artefacts(together):
     assert metrics["summary/test_accuracy"].keys() == {14}
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert names == {"config.yaml", "epochs.csv", "steps.csv", "summary.json", "curves.png"}
-    steps = together.parents[2] / "mlflow" / "digits-mlp" / run.info.run_id / "artifacts" / "steps.csv"
+    steps = together.parents[2] / ".mlflow" / "digits-mlp" / run.info.run_id / "artifacts" / "steps.csv"
     assert steps.read_bytes() == (together / "steps.csv").read_bytes()
 
 
@@ -116,6 +118,15 @@ def test_checkpoints_are_artefacts_if_asked_for(tmp_path):
     assert {"last.pt", "best.pt"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
     assert set(metrics["step/loss"]) == {10}  # every_steps
     assert directory.exists()
+
+
+def test_copies_in_a_store_are_not_taken_for_runs(together):
+    output = together.parents[2]
+    assert any(output.glob(".mlflow/*/*/artifacts/config.yaml"))
+    found = find([output])
+    assert [run.directory for run in found.runs] == [together]
+    assert found.others == []
+    assert list(find_runs(output)) == [together]
 
 
 def test_wandb_has_names_configuration_and_files(together):
