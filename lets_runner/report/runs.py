@@ -25,6 +25,7 @@ SIGNS = ("summary.json", "epochs.csv", "steps.csv")  # a directory with one of t
 HASH = re.compile(r"# ([0-9a-f]{64})\n")  # first line of a config.yaml: the configuration, seed apart
 # Keys that do not make another configuration, as `lets_runner.config` has them.
 ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed")
+ASIDE_OF_DATA = ("download", "workers")
 
 Settings = dict[str, Any]
 
@@ -171,6 +172,8 @@ class Configurations:
         if not isinstance(tree, dict):
             raise ForeignError("config.yaml is no mapping")
         settings = flat({key: value for key, value in tree.items() if key not in ASIDE})
+        for key in ASIDE_OF_DATA:
+            settings.pop(f"data.{key}", None)
         return settings, flat(tree).get("derived.total_steps")
 
 

@@ -7,7 +7,7 @@ import pytest
 from made import make_run
 
 from lets_runner import config
-from lets_runner.report.runs import ASIDE, find
+from lets_runner.report.runs import ASIDE, ASIDE_OF_DATA, find
 
 
 def states(found):
@@ -21,6 +21,7 @@ def rewrite(directory, **values):
 
 def test_what_makes_no_other_configuration_is_what_the_runner_says():
     assert ASIDE == config.ASIDE
+    assert ASIDE_OF_DATA == config.ASIDE_OF_DATA
 
 
 def test_reads_a_finished_run(tmp_path):
