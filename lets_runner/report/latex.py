@@ -1,4 +1,4 @@
-r"""The report's tables in LaTeX; a document needs \usepackage{booktabs}."""
+r"""The report's tables in LaTeX; a document needs \usepackage{booktabs,graphicx}."""
 
 from collections.abc import Iterable
 
@@ -29,11 +29,14 @@ ESCAPES = str.maketrans(
 )
 
 
+NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # than the text
+
+
 def latex(tables: Iterable[Table], left_out: Iterable[str]) -> str:
     """Every table as a float of its own; `left_out` goes under the first."""
     first, *others = tables
     floats = [_float(first, [*first.notes, *left_out]), *(_float(table, table.notes) for table in others)]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(floats)
+    return "% needs \\usepackage{booktabs,graphicx}\n" + "\n".join(floats)
 
 
 def _float(table: Table, notes: Iterable[str]) -> str:
@@ -45,14 +48,15 @@ def _float(table: Table, notes: Iterable[str]) -> str:
         r"\centering",
         rf"\caption{{{_escaped(table.title)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        r"\footnotesize",
+        rf"{NO_WIDER}{{\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         rf"{heads} \\",
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {_escaped(note)}" for note in notes),
+        r"\end{tabular}}",
+        *(rf"\par\smallskip {_escaped(note)}" for note in notes),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
