@@ -76,8 +76,15 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS three but for the last
     assert runs == 5 * (32 + 5 + 8)
     assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
-    assert "hours of this machine" in out
+    assert " of this machine" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_makes_a_method_cheaper_is_counted(tmp_path):
+    words = ("method=lets_sam", "sam.rho=0.05", "radius.every=10", "data.label_noise=0", "seed=0")
+    out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path), *words).communicate(timeout=300)
+    evaluations = int(out.split(", full: ")[1].replace(",", "").split()[2])
+    assert abs(evaluations / (2.1 * 680) - 1) < 0.02
 
 
 @pytest.mark.parametrize(
