@@ -29,7 +29,6 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import complain, parse
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.report.runs import visible
 from lets_runner.run import environment, read_checkpoint
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
@@ -67,7 +66,7 @@ def find_runs(path: Path) -> Iterator[Path]:
     """
     found = False
     for folder, below, files in os.walk(path):
-        below[:] = visible(below)
+        below[:] = sorted(name for name in below if not name.startswith("."))  # where trackers keep copies
         if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be told of
             below.clear()
             found = True

@@ -72,7 +72,7 @@ def report(found: Found, out: Path) -> list[str]:
     pictures = sorted(drawn, key=lambda picture: picture.path)
     texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8", errors="backslashreplace")  # names of directories are any bytes
+        (out / name).write_text(text, encoding="utf-8", errors="replace")  # names of directories are any bytes
     return [*texts, f"{len(pictures)} figures"]
 
 

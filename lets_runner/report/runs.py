@@ -115,7 +115,7 @@ def find(paths: Iterable[Path]) -> Found:
 
 
 def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
-    """Directories that call themselves runs, in order; what lies inside of one is its own affair."""
+    """Directories that call themselves runs, in order; not what lies inside of one, nor behind a dot: copies."""
     seen: set[str] = set()
     for path in paths:
         if not path.is_dir():
@@ -131,12 +131,7 @@ def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
                 yield Path(root)
             if whole:
                 directories.clear()
-            directories[:] = visible(directories)
-
-
-def visible(names: Iterable[str]) -> list[str]:
-    """Directories to look for runs in, in order; trackers and launchers keep what is theirs behind a dot."""
-    return sorted(name for name in names if not name.startswith("."))
+            directories[:] = sorted(name for name in directories if not name.startswith("."))
 
 
 def _first_line(path: Path) -> str:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -129,6 +131,38 @@ def test_latex_is_booktabs_and_escaped(found):
     assert r"a\textbar{}b \textless{}i\textgreater{}" in text
     assert text.isascii()
     assert not re.search(r"(?<!\\)[%_#]", text.replace("% needs", "").replace("$_0$", ""))
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Tables wider than a page is, and longer: 9 columns of methods, 54 lines of cost, 20 names of what failed."""
+    methods = ("erm", "sam", "asam", "ramp_sam", "lets_sam", "lets_asam", "gm_sam", "gm_asam", "lets_paper_sam")
+    for method in methods:
+        for noise in np.arange(6) / 10:
+            device = "NVIDIA H100 80GB HBM3, of many"
+            make_run(tmp_path / "runs", method=method, noise=float(noise), accuracy=0.5, processes=8, device=device)
+    for seed in range(20):
+        make_run(tmp_path / "runs", seed=seed, rho=0.7, status="failed", error="the loss is not finite at step 17")
+    found = find([tmp_path / "runs"])
+    return latex(tables(grid(found.runs)), left_out(found))
+
+
+def test_latex_shrinks_what_is_wide_and_parts_what_is_long(large):
+    assert large.count(r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{\begin{tabular}") == 3
+    assert re.findall(r"caption\{(.*)\}", large) == [r"Test accuracy in \%", "Cost (1 of 2)", "Cost (2 of 2)"]
+    assert re.findall(r"label\{(.*)\}", large) == ["tab:accuracy", "tab:cost", "tab:cost-2"]
+    assert large.count("Seconds compare on one device only.") == 1
+    assert large.startswith("% needs \\usepackage{booktabs,graphicx}\n")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_fits_the_page(large, tmp_path):
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(f"{head}{large}\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert not re.findall(r"Overfull.*|.*Float too large.*|.*undefined.*", done.stdout)
 
 
 def test_csv_has_the_numbers_in_full(found):
