@@ -36,7 +36,11 @@ class Parts:
 def build(
     cfg: DictConfig, device: torch.device, processes: Processes = ALONE, *, stand_in: Data | None = None
 ) -> Parts:
-    """Everything a run needs. All settings are tried out before any data is read; those of a `stand_in`, if given."""
+    """Everything a run needs. All settings are tried out before any data is read.
+
+    Args:
+        stand_in: is read in place of the configured data set, which is instantiated all the same.
+    """
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
     data, task, model = components(cfg, device)

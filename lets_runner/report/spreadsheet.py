@@ -43,10 +43,9 @@ def cells_csv(grid: Grid) -> str:
 
 def sharpness_csv(grid: Grid) -> str:
     """What runs were probed for: a row a cell and way of measuring; empty if none was."""
-    rows = [
-        {**_names(cell), "seeds": len(cell.runs), "measured_on": measured_on(cell.runs[0].probe), **_probes(cell, grid)}
-        for cell in probed(grid)
-    ]
+    cells = probed(grid)
+    rises = radii(cells)
+    rows = [{**_names(cell), "measured_on": measured_on(cell.runs[0].probe), **_probes(cell, rises)} for cell in cells]
     return _csv(rows) if rows else ""
 
 
@@ -80,10 +79,10 @@ def _measures(cell: Cell) -> dict[str, Any]:
     return _written({name: factor * cell.numbers(key) for name, (key, factor) in MEASURES.items()})
 
 
-def _probes(cell: Cell, grid: Grid) -> dict[str, Any]:
+def _probes(cell: Cell, rises: dict[str, list[str]]) -> dict[str, Any]:
     probes = [run.probe for run in cell.runs]
     values = {name: [read(probe) for probe in probes] for name, read in PROBED.items()}
-    for kind, several in radii(probed(grid)).items():
+    for kind, several in rises.items():
         values |= {f"{kind}({rho})": [(probe.get(kind) or {}).get(rho) for probe in probes] for rho in several}
     return _written(values)
 
