@@ -180,20 +180,25 @@ def read_splits(data: Data) -> Splits:
 
 
 def pick_device(name: str) -> torch.device:
-    """What `auto` or another name of a device comes to here; a UserError where there is no such device."""
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    """What `auto` or another name of a device comes to here, a CUDA device always by its number.
+
+    The current CUDA device is that one from then on: FSDP2, pinned memory and questions about bf16 go by it.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not name.startswith("cuda"):
+        return torch.device(name)
+    if not torch.cuda.is_available():
         raise UserError(
             f"device={name}: torch sees no CUDA device here; take device=cpu, or device=auto for what there is"
         )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and launched():
-        name = f"cuda:{local_rank()}"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    device = torch.device(f"cuda:{local_rank() if launched() else 0}" if name == "cuda" else name)
+    if device.index >= torch.cuda.device_count():
         raise UserError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # FSDP2, pinned memory and questions about bf16 go by the current one
+    torch.cuda.set_device(device)
     return device
 
 
