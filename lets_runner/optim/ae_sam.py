@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 
 from lets_runner.optim.looksam import LookSAM
 from lets_runner.optim.sam import SAM
+from lets_runner.optim.state import Stateful
 from lets_runner.optim.step import Step
 
 
-class Trigger:
+class Trigger(Stateful):
     """Says of every step whether ‖g‖² is large for its time. Whether to make a second pass is the host's to know: on
     an accelerator each step waits for this one answer.
 
@@ -27,6 +28,8 @@ class Trigger:
         lambda1, lambda2: c_t goes from λ₂ to λ₁.
         delta: δ, the decay of both averages.
     """
+
+    remembers = ("mean", "variance")
 
     def __init__(self, total_steps: int, lambda1: float, lambda2: float, delta: float):
         if not isinstance(total_steps, int) or total_steps < 1:
@@ -48,12 +51,6 @@ class Trigger:
         progress = min(1.0, (step.number - 1) / self.total_steps)
         c = _between(self.lambda2, self.lambda1, progress)
         return square >= (self.mean + c * math.sqrt(self.variance) if math.isfinite(c) else c)
-
-    def state_dict(self) -> dict[str, float]:
-        return {"mean": self.mean, "variance": self.variance}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.mean, self.variance = state["mean"], state["variance"]
 
 
 def _between(start: float, end: float, progress: float) -> float:
@@ -83,6 +80,9 @@ class AESAM(SAM):
         super().__init__(base, rho, **settings)
         self._trigger = Trigger(total_steps, lambda1, lambda2, delta)
 
+    def branch(self, number: int) -> None:
+        return None
+
     def perturbs(self, step: Step) -> bool:
         return self._trigger.fires(step)
 
@@ -106,6 +106,9 @@ class AELookSAM(LookSAM):
     ):
         super().__init__(base, rho, alpha=alpha, **settings)
         self._trigger = Trigger(total_steps, lambda1, lambda2, delta)
+
+    def branch(self, number: int) -> None:
+        return None
 
     def perturbs(self, step: Step) -> bool:
         return self._trigger.fires(step)

@@ -29,6 +29,7 @@ class ASAM(SAM):
     """
 
     rho_bounds = (1e-2, 5.0)
+    graphable = True
 
     def __init__(
         self,

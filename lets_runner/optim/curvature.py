@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lets_runner.optim import vector
-from lets_runner.optim.replay import replay
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.step import Step
 from lets_runner.optim.vector import Vector
@@ -59,7 +58,7 @@ class Exact(Curvature):
     """
 
     def of(self, sam: SAM, step: Step) -> Vector:
-        replay(step.randomness, sam.device)
+        step.host.rewind(step.mark)
 
         def slope(number: int, losses: Tensor) -> Tensor:
             objective = sam.perturbed_objective(losses, step.losses[number])

@@ -8,12 +8,14 @@ ICLR 2022 (arXiv 2110.03141):
 """
 
 import random
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lets_runner.optim import vector
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.step import Step, mean_loss
 from lets_runner.optim.vector import Vector
@@ -33,6 +35,7 @@ class ESAM(SAM):
     """
 
     per_sample = True
+    graphable = True
 
     def __init__(
         self,
@@ -51,9 +54,13 @@ class ESAM(SAM):
         self.beta, self.gamma, self.seed = beta, gamma, seed
 
     def direction(self, step: Step) -> tuple[Vector, Tensor]:
-        draw = random.Random(f"{self.seed} {step.number}")
-        weights = [1 / self.beta if draw.random() < self.beta else 0.0 for _ in step.params]
-        return torch._foreach_mul(step.gradient, weights), step.gradient_norm
+        weights = step.planned(partial(self._draw, len(step.params)))
+        return vector.weighted(step.gradient, weights), step.gradient_norm
+
+    def _draw(self, count: int, number: int) -> list[float]:
+        """a/β of `count` tensors in the step with this number."""
+        draw = random.Random(f"{self.seed} {number}")
+        return [1 / self.beta if draw.random() < self.beta else 0.0 for _ in range(count)]
 
     def perturbed_objective(self, losses: Tensor, before: Tensor) -> Tensor:
         if self.gamma == 1:
@@ -62,4 +69,4 @@ class ESAM(SAM):
             raise ValueError("ESAM with gamma below 1 needs every example's loss: let the closure return the vector")
         count = max(1, round(self.gamma * len(losses)))
         worst = torch.topk(losses.detach() - before, count).indices
-        return losses[worst].mean()
+        return losses.gather(0, worst).mean()

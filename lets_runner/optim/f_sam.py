@@ -28,6 +28,7 @@ class FSAM(SAM):
 
     remembers = (*SAM.remembers, "_average")
     local_perturbations = False
+    graphable = True
 
     def __init__(
         self, base: Optimizer, rho: float = 0.1, *, sigma: float = 1.0, lambda_: float = 0.95, **settings: Any

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim.scaling import LossScale, NoScale
+from lets_runner.optim.state import Stateful
 from lets_runner.optim.vector import Vector
 
 PASSES = ("first", "perturbed", "validation", "second training")
@@ -36,19 +37,29 @@ class NonFiniteError(FloatingPointError):
         return type(self), (self.pass_name, self.step, self.rho)
 
 
-class ImmediateGuard:
+class ImmediateGuard(Stateful):
     """For devices whose results the host has at once."""
 
     immediate = True
+    remembers = ("skipped",)
 
     def __init__(self, *, skip: bool, scale: NoScale | LossScale):
         self._skip, self._scale = skip, scale
         self.skipped = 0
+        self._number = 0
 
-    def check(self, pass_name: str, step: int, rho: Tensor, *values: Tensor) -> None:
+    def begin(self) -> None:
+        """The next step is the present one."""
+        self._number += 1
+
+    def go_on_after(self, number: int) -> None:
+        """So many steps were taken before."""
+        self._number = number
+
+    def check(self, pass_name: str, rho: Tensor, *values: Tensor) -> None:
         """Raise NonFiniteError unless every 0-dim tensor of `values` is finite."""
         if not all(math.isfinite(value) for value in values):
-            raise NonFiniteError(pass_name, step, float(rho))
+            raise NonFiniteError(pass_name, self._number, float(rho))
 
     def update(self, base: Optimizer) -> None:
         base.step()
@@ -68,14 +79,8 @@ class ImmediateGuard:
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier check found out; here checks raise themselves."""
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"skipped": self.skipped}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.skipped = state["skipped"]
-
-
-class DeferredGuard:
+class DeferredGuard(Stateful):
     """For accelerators: nothing waits, an update after a bad pass does nothing, the host learns of it later.
 
     A fused base optimizer (`fused=True`) then skips weights and state inside its kernel; any other one sees a zero
@@ -88,10 +93,12 @@ class DeferredGuard:
     """
 
     immediate = False
+    carries = ("_verdict", "_skipped", "_number")
 
     def __init__(self, device: torch.device, *, skip: bool, scale: NoScale | LossScale, together: bool = False):
         self._skip, self._scale, self._together = skip, scale, together
         self._verdict = torch.zeros((), dtype=torch.int64, device=device)  # 0, or step · len(PASSES) + pass
+        self._number = torch.zeros((), dtype=torch.int64, device=device)  # of the step: a CUDA graph knows no other
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._mail: tuple[Tensor, torch.Event | None] | None = None
         self._age = 0  # of the mail, in steps
@@ -101,9 +108,15 @@ class DeferredGuard:
     def skipped(self) -> int:
         return int(self._skipped)
 
-    def check(self, pass_name: str, step: int, rho: Tensor, *values: Tensor) -> None:
+    def begin(self) -> None:
+        self._number = self._number + 1
+
+    def go_on_after(self, number: int) -> None:
+        self._number = torch.full_like(self._number, number)
+
+    def check(self, pass_name: str, rho: Tensor, *values: Tensor) -> None:
         bad = ~torch.stack([torch.isfinite(value) for value in values]).all()
-        code = step * len(PASSES) + PASSES.index(pass_name)
+        code = self._number * len(PASSES) + PASSES.index(pass_name)
         self._verdict = torch.where(bad & (self._verdict == 0), code, self._verdict)
 
     def update(self, base: Optimizer) -> None:

@@ -26,6 +26,8 @@ class FisherSAM(SAM):
             project's choice; the paper's values were not at hand.)
     """
 
+    graphable = True
+
     def __init__(self, base: Optimizer, rho: float = 0.1, *, eta: float = 1.0, **settings: Any):
         if not eta >= 0:
             raise ValueError(f"eta={eta}: must be at least 0")

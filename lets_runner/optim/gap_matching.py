@@ -39,6 +39,7 @@ class GapMatching(Matching):
     """
 
     remembers = (*Matching.remembers, "_val_loss")
+    graphable = True
 
     def __init__(
         self,
@@ -63,6 +64,9 @@ class GapMatching(Matching):
     @property
     def needs_validation(self) -> bool:
         return self.sam.uses_radius
+
+    def branch(self, number: int) -> bool:
+        return self.sam.perturbed_steps % self.every == 0  # whether it validates, should the step perturb
 
     def observe(self, step: Step, val: Batch | None) -> None:
         if (self.sam.perturbed_steps - 1) % self.every == 0:

@@ -30,6 +30,8 @@ class GSAM(SAM):
         lr_max, lr_min: between which learning rates ρ moves; `lr_max=None` for the rate that the base starts with.
     """
 
+    graphable = True
+
     def __init__(
         self,
         base: Optimizer,

@@ -31,6 +31,7 @@ class LESAM(SAM):
     """
 
     own_radius = "it follows from the loss budget sigma and the gradient norm"
+    graphable = True
 
     def __init__(
         self,
@@ -65,5 +66,5 @@ class LESAM(SAM):
         return self.sigma * (1 + math.cos(math.pi * progress)) / 2
 
     def radius(self, step: Step) -> Tensor:
-        radius = scalar(self.budget(step.number), self.device) / (step.gradient_norm + self.stability)
+        radius = scalar(step.planned(self.budget), self.device) / (step.gradient_norm + self.stability)
         return radius.clamp(max=self.rho_max)

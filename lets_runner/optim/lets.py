@@ -57,6 +57,7 @@ class LETS(RadiusRule):
     """
 
     remembers = ("_nu", "_gap", "_rho_optimizer", "_pending", "_pending_response")
+    graphable = True
 
     def __init__(
         self,
@@ -117,6 +118,9 @@ class LETS(RadiusRule):
     @property
     def needs_validation(self) -> bool:
         return self.sam.uses_radius
+
+    def branch(self, number: int) -> bool:
+        return self.sam.perturbed_steps % self.every == 0  # whether it learns, should the step perturb
 
     # The moments of a step.
 

@@ -28,6 +28,7 @@ class LookSAM(SAM):
     """
 
     remembers = (*SAM.remembers, "_orthogonal")
+    graphable = True
 
     def __init__(self, base: Optimizer, rho: float = 0.05, *, k: int = 10, alpha: float = 0.7, **settings: Any):
         if not isinstance(k, int) or k < 1:
@@ -38,8 +39,8 @@ class LookSAM(SAM):
         self.k, self.alpha = k, alpha
         self._orthogonal = Memory(self)  # g_v
 
-    def perturbs(self, step: Step) -> bool:
-        return (step.number - 1) % self.k == 0
+    def branch(self, number: int) -> bool | None:
+        return (number - 1) % self.k == 0
 
     def combine(self, step: Step) -> Vector:
         if step.perturbed_gradient is None:

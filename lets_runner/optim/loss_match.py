@@ -22,6 +22,8 @@ class LossMatching(Matching):
         up, down, ema, bounds: see `Matching`.
     """
 
+    graphable = True
+
     def __init__(
         self,
         sam: SAM,

@@ -26,6 +26,7 @@ class MSAM(SAM):
     """
 
     splits_batch = True
+    graphable = True
 
     def __init__(self, base: Optimizer, rho: float = 0.05, *, m: int | None = None, **settings: Any):
         if m is not None and (not isinstance(m, int) or m < 1):

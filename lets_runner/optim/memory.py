@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from lets_runner.optim import vector
+from lets_runner.optim.state import Stateful
 from lets_runner.optim.vector import Vector
 
 if TYPE_CHECKING:
     from lets_runner.optim.sam import SAM
 
 
-class Memory:
+class Memory(Stateful):
     """One tensor a parameter, None until it is first kept.
 
         memory = Memory(optimizer)
@@ -22,6 +23,8 @@ class Memory:
     Parameters without a gradient in a step keep what they had, and so do all in a step that was not finite; unless
     `lasting` is False, for what the next step uses up.
     """
+
+    carries = ("_kept",)
 
     def __init__(self, optimizer: "SAM", *, lasting: bool = True):
         self._optimizer, self._lasting = optimizer, lasting
@@ -36,8 +39,9 @@ class Memory:
 
     def recall(self, params: Vector, default: Vector | None = None) -> Vector:
         """What was kept for `params`; where nothing was, `default`'s tensor, or zeros without one."""
-        missing = [torch.zeros_like(p) for p in params] if default is None else default
-        return [self._kept.get(p, other) for p, other in zip(params, missing, strict=True)]
+        others = [None] * len(params) if default is None else default
+        kept = [self._kept.get(p, other) for p, other in zip(params, others, strict=True)]
+        return [torch.zeros_like(p) if value is None else value for p, value in zip(params, kept, strict=True)]
 
     def take(self, params: Vector) -> Vector:
         """The same, and forget everything."""

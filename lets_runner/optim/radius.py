@@ -1,5 +1,6 @@
 """Radius rules: who decides ρ while SAM trains. A rule wraps a SAM variant and overrides the moments it cares for."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -20,9 +21,14 @@ class RadiusRule(OptimizerWrapper, Observer):
     A rule may move ρ (`self.sam.move_radius`), evaluate the validation loss (`self.sam.evaluate`) or its gradient
     (`self.sam.differentiate`) wherever the weights are, and say what it saw in `step.val_loss`, `step.gap` and
     `step.hypergradient`.
+
+    What it keeps from step to step it names in `remembers`, see `Stateful`. If a CUDA graph may repeat its steps, it
+    says `graphable = True`, and that is a promise: all that the host decides by itself is in `branch`, and what follows
+    from a step's number comes from `step.planned`.
     """
 
     moves_radius = True
+    graphable = False  # said by every class for itself
 
     def __init__(self, sam: SAM):
         if not isinstance(sam, SAM):
@@ -44,6 +50,18 @@ class RadiusRule(OptimizerWrapper, Observer):
                 in steps that use it.
         """
         return self.sam.step(train, val, rule=self)
+
+    @torch.no_grad()
+    def advance(self, train: Batch, val: Batch | None = None) -> Tensor:
+        """`step` without asking whether an earlier one was bad: what a CUDA graph can repeat."""
+        return self.sam.advance(train, val, rule=self)
+
+    def branch(self, number: int) -> Hashable | None:
+        """What the rule decides on the host about the step with this number (from 1); None where it cannot say yet.
+
+        Steps that are of one branch here and for the variant, `SAM.branch`, share a CUDA graph.
+        """
+        return True
 
     @property
     def sam(self) -> SAM:
@@ -99,6 +117,7 @@ class FixedRadius(RadiusRule):
     """ρ stays as it is: plain SAM, with the interface of a learned radius."""
 
     moves_radius = False
+    graphable = True
 
 
 def checked_bounds(bounds: Any, default: tuple[float, float]) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from lets_runner.optim.radius import RadiusRule
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.scalar import scalar
 from lets_runner.optim.step import Batch, Step
 
 
@@ -17,6 +16,7 @@ class Ramp(RadiusRule):
     """
 
     remembers = ("start",)
+    graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, cap: float | None = None, share: float = 0.5):
         super().__init__(sam)
@@ -31,5 +31,9 @@ class Ramp(RadiusRule):
         self.length = share * total_steps
 
     def before_perturbation(self, step: Step, val: Batch | None) -> None:
-        progress = min(1.0, (step.number - 1) / self.length)
-        self.sam.move_radius(scalar(self.start * (self.cap / self.start) ** progress, self.device))
+        self.sam.move_radius(step.planned(self.rho_at))
+
+    def rho_at(self, number: int) -> float:
+        """ρ of the step with this number, counted from 1."""
+        progress = min(1.0, (number - 1) / self.length)
+        return self.start * (self.cap / self.start) ** progress

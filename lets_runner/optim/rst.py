@@ -14,7 +14,6 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.step import Step
 
 
 class RST(SAM):
@@ -27,6 +26,8 @@ class RST(SAM):
         total_steps: steps of the whole training, for the schedules.
         seed: of the coin. A step's toss depends on it and on the step's number alone.
     """
+
+    graphable = True
 
     def __init__(
         self,
@@ -60,5 +61,5 @@ class RST(SAM):
             return self.p + (self.p_end - self.p) * progress
         return self.p_end + (self.p - self.p_end) * (1 + math.cos(math.pi * progress)) / 2
 
-    def perturbs(self, step: Step) -> bool:
-        return random.Random(f"{self.seed} {step.number}").random() < self.probability(step.number)
+    def branch(self, number: int) -> bool:
+        return random.Random(f"{self.seed} {number}").random() < self.probability(number)

@@ -7,7 +7,7 @@ ICLR 2021 (arXiv 2010.01412), equation 2 and Algorithm 1:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 
 from lets_runner.optim import finite, sensitivity, vector
 from lets_runner.optim.batchnorm import frozen, normalisers, statistics
+from lets_runner.optim.host import Host
 from lets_runner.optim.passes import Passes, closures_of
-from lets_runner.optim.replay import randomness, replay
 from lets_runner.optim.scalar import scalar
 from lets_runner.optim.shards import EachShard, WholeBatch
 from lets_runner.optim.step import Batch, Closure, Last, Observer, Step, mean_loss
@@ -72,6 +72,7 @@ class SAM(Passes):
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
+    graphable = True  # said by every class for itself: a CUDA graph may repeat its steps, see `GraphedStep`
     remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps", "_guard")
 
     def __init__(
@@ -103,7 +104,8 @@ class SAM(Passes):
         )
         self._sharing = self._who_shares(perturbation_sync)
         self._buffers: dict[Tensor, Tensor] = {}
-        self.last = self._seen(self.blank_step(()))
+        self.host_of: Callable[[int, torch.device], Host] = Host
+        self.last = self._seen(self.blank_step((), Host(0, self.device)))
 
     # The hooks of a variant. Most need one or two of `direction`, `perturbs` and `combine`.
 
@@ -114,9 +116,16 @@ class SAM(Passes):
         """
         return step.gradient, step.gradient_norm
 
+    def branch(self, number: int) -> Hashable | None:
+        """Whether the step with this number (from 1) perturbs, so far as its number tells; None where it does not.
+
+        Steps of one branch must be alike to the host: one CUDA graph serves them all.
+        """
+        return True
+
     def perturbs(self, step: Step) -> bool:
         """Whether this step perturbs at all; `step` knows g. With ρ = 0 nobody asks."""
-        return True
+        return bool(step.branch)
 
     def radius(self, step: Step) -> Tensor:
         """The ρ of this step, 0-dim. A variant that overrides it says in `own_radius` why no rule may choose ρ."""
@@ -150,11 +159,18 @@ class SAM(Passes):
             val: returns the loss of a validation batch; SAM itself ignores it, a radius rule may call it.
             rule: who may watch and move the radius.
         """
-        self._guard.poll(self._rho)
+        self.poll()
+        return self.advance(train, val, rule=rule)
+
+    @torch.no_grad()
+    def advance(self, train: Batch, val: Batch | None = None, *, rule: Observer = NOBODY) -> Tensor:
+        """`step` without its `poll`: what a CUDA graph can repeat."""
         self.steps += 1
+        self._guard.begin()
         self.normalisers = normalisers(self.model)
         before = [buffer.clone() for buffer in statistics(self.normalisers)] if self._guard.immediate else []
-        step = self.blank_step(closures_of(train))
+        step = self.blank_step(closures_of(train), self.host_of(self.steps, self.device))
+        step.branch = self.branch(self.steps)
         try:
             self._run(step, val, rule)
         except finite.NonFiniteError:
@@ -168,10 +184,10 @@ class SAM(Passes):
         self.last = self._seen(step)
         return step.loss
 
-    def blank_step(self, closures: Sequence[Closure]) -> Step:
+    def blank_step(self, closures: Sequence[Closure], host: Host) -> Step:
         """A step that knows nothing yet."""
         nan = self._nan
-        return Step(closures, self.steps, randomness(self.device), nan, nan, nan, nan, nan, nan)
+        return Step(closures, host, host.mark(), nan, nan, nan, nan, nan, nan)
 
     def _seen(self, step: Step) -> Last:
         rho = self._rho if self.uses_radius else self._nan
@@ -233,7 +249,7 @@ class SAM(Passes):
         step.reduces = reduce
         step.direction, step.direction_norm = self.direction(step)
         with self._perturbed_weights(step), frozen(self.normalisers):
-            replay(step.randomness, self.device)
+            step.host.rewind(step.mark)
             step.perturbed_loss = self.differentiate(
                 step.closures, lambda n, loss: self.perturbed_objective(loss, step.losses[n]), reduce=reduce
             )
@@ -276,7 +292,7 @@ class SAM(Passes):
 
     def check(self, pass_name: str, step: Step, *values: Tensor) -> None:
         """Give the step up if one of the 0-dim tensors is not finite; `pass_name` is one of `finite.PASSES`."""
-        self._guard.check(pass_name, step.number, self._rho, *values)
+        self._guard.check(pass_name, self._rho, *values)
 
     def gather(self, tangent: Vector) -> Vector:
         """A change of g_s that a rule made of what it saw `while_perturbed`, for the batch of all processes."""
@@ -301,11 +317,20 @@ class SAM(Passes):
         """Whether a pass of this step was not finite. Waits for the device: for what happens once in a training."""
         return self._guard.is_bad()
 
+    def poll(self) -> None:
+        """Raise the NonFiniteError that an earlier step has earned, if the host knows of it by now."""
+        self._guard.poll(self._rho)
+
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
 
     # The radius.
+
+    @property
+    def sam(self) -> "SAM":
+        """Itself: what radius rules have under this name."""
+        return self
 
     @property
     def base(self) -> Optimizer:
@@ -328,10 +353,10 @@ class SAM(Passes):
         """The radius as a 0-dim tensor on the device."""
         return self._rho
 
-    def move_radius(self, rho: Tensor) -> None:
-        """Set ρ > 0 from a 0-dim tensor, without waiting for the device."""
+    def move_radius(self, rho: Tensor | float) -> None:
+        """Set ρ, a number or a 0-dim tensor, without waiting for the device."""
         self._rho_is_zero = False
-        self._rho = rho
+        self._rho = scalar(rho, self.device)
 
     @property
     def skipped(self) -> int:
@@ -340,4 +365,5 @@ class SAM(Passes):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.last = self._seen(self.blank_step(()))
+        self._guard.go_on_after(self.steps)
+        self.last = self._seen(self.blank_step((), Host(self.steps, self.device)))

@@ -4,20 +4,24 @@ All of them are 0-dim float64 tensors, and every update takes `active`, a 0-dim 
 the scalar rests. So a rule can skip an update without asking the accelerator what it computed.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from lets_runner.optim.state import Stateful
 
-def scalar(value: float, device: torch.device) -> Tensor:
+
+def scalar(value: float | Tensor, device: torch.device) -> Tensor:
     """A 0-dim tensor on `device`, float64 where the device has it. Never waits for the device."""
+    if isinstance(value, Tensor):
+        return value
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return torch.full((), value, dtype=dtype, device=device)
 
 
-class Ema:
+class Ema(Stateful):
     """The bias-corrected exponential moving average; a decay of 0 gives the latest value."""
+
+    remembers = ("total", "weight")
 
     def __init__(self, decay: float, device: torch.device):
         self.decay = decay
@@ -35,14 +39,8 @@ class Ema:
         """The average so far; nan before the first value."""
         return self.total / self.weight
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"total": self.total, "weight": self.weight}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.total, self.weight = state["total"], state["weight"]
-
-
-class ScalarSGD:
+class ScalarSGD(Stateful):
     """x ← x − lr · gradient."""
 
     def __init__(self, lr: float, device: torch.device):
@@ -51,15 +49,11 @@ class ScalarSGD:
     def step(self, x: Tensor, gradient: Tensor, active: Tensor) -> Tensor:
         return torch.where(active, x - self.lr * gradient, x)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class ScalarAdam:
+class ScalarAdam(Stateful):
     """Adam (Kingma & Ba 2015, Algorithm 1) on one number."""
+
+    remembers = ("first", "second")
 
     def __init__(self, lr: float, device: torch.device, *, eps: float, betas: tuple[float, float] = (0.9, 0.999)):
         self.lr, self.eps = lr, eps
@@ -71,10 +65,3 @@ class ScalarAdam:
         self.second.update(gradient.square(), active)
         moved = x - self.lr * self.first.mean / (self.second.mean.sqrt() + self.eps)
         return torch.where(active, moved, x)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first.state_dict(), "second": self.second.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.first.load_state_dict(state["first"])
-        self.second.load_state_dict(state["second"])

@@ -6,11 +6,12 @@ tensors on the training device, so nothing here waits.
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lets_runner.optim.state import Stateful
 from lets_runner.optim.vector import Vector
 
 START = 2.0**16
@@ -18,7 +19,7 @@ SMALLEST, LARGEST = 1.0, 2.0**24
 PATIENCE = 2000  # good steps in a row before the scale doubles
 
 
-class NoScale:
+class NoScale(Stateful):
     """Gradients as they are."""
 
     def up(self, loss: Tensor) -> Tensor:
@@ -36,15 +37,11 @@ class NoScale:
     def told(self, *, bad: bool) -> bool:
         return False
 
-    def state_dict(self) -> dict[str, Any]:
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class LossScale:
+class LossScale(Stateful):
     """A power of two, halved after a bad step and doubled after `patience` good ones."""
+
+    remembers = ("scale", "streak")
 
     def __init__(self, device: torch.device, *, start: float = START, patience: int = PATIENCE):
         self.patience = patience
@@ -76,12 +73,6 @@ class LossScale:
     def told(self, *, bad: bool) -> bool:
         """`update` by a host that knows."""
         return bool(self.update(torch.tensor(bad)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"scale": self.scale, "streak": self.streak}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scale, self.streak = state["scale"], state["streak"]
 
 
 def loss_scale(setting: Literal["dynamic"] | float | None, device: torch.device) -> NoScale | LossScale:

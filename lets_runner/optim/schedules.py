@@ -4,7 +4,6 @@ import math
 
 from lets_runner.optim.radius import RadiusRule
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.scalar import scalar
 from lets_runner.optim.step import Batch, Step
 from lets_runner.optim.tie import Tie
 
@@ -19,6 +18,7 @@ class LinearRadius(RadiusRule):
     """
 
     remembers: tuple[str, ...] = ("start",)
+    graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, end: float = 0.0):
         super().__init__(sam)
@@ -29,8 +29,12 @@ class LinearRadius(RadiusRule):
         self.start, self.end, self.total_steps = sam.rho, end, total_steps
 
     def before_perturbation(self, step: Step, val: Batch | None) -> None:
-        share = self.share(min(1.0, (step.number - 1) / self.total_steps))
-        self.sam.move_radius(scalar(self.start + (self.end - self.start) * share, self.device))
+        self.sam.move_radius(step.planned(self.rho_at))
+
+    def rho_at(self, number: int) -> float:
+        """ρ of the step with this number, counted from 1."""
+        share = self.share(min(1.0, (number - 1) / self.total_steps))
+        return self.start + (self.end - self.start) * share
 
     def share(self, progress: float) -> float:
         """How much of the way from start to end is done at `progress`, both in [0, 1]."""
@@ -39,6 +43,8 @@ class LinearRadius(RadiusRule):
 
 class CosineRadius(LinearRadius):
     """From the variant's ρ to `end` along half a cosine over `total_steps`; settings as for `LinearRadius`."""
+
+    graphable = True
 
     def share(self, progress: float) -> float:
         return (1 - math.cos(math.pi * progress)) / 2
@@ -52,6 +58,8 @@ class LearningRateRadius(RadiusRule):
         rho_min: the radius at the smallest learning rate.
         lr_max, lr_min: between which learning rates ρ moves; `lr_max=None` for the rate that the base starts with.
     """
+
+    graphable = True
 
     def __init__(self, sam: SAM, *, rho_min: float = 0.0, lr_max: float | None = None, lr_min: float = 0.0):
         super().__init__(sam)

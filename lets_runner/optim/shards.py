@@ -14,7 +14,6 @@ import torch
 
 from lets_runner.optim import vector
 from lets_runner.optim.ranks import Alone
-from lets_runner.optim.replay import randomness
 from lets_runner.optim.step import Observer, Step
 from lets_runner.optim.vector import Vector
 
@@ -51,9 +50,9 @@ class EachShard:
 
     def first_pass(self, sam: SAM, step: Step) -> None:
         parts = [[closure] for closure in step.closures] if self.split else [step.closures]
-        self._shards = [sam.blank_step(part) for part in parts]
+        self._shards = [sam.blank_step(part, step.host) for part in parts]
         for shard in self._shards:
-            shard.randomness = randomness(sam.device)
+            shard.mark = step.host.mark()
             sam.first_pass(shard, reduce=False)
         step.loss = torch.stack([shard.loss for shard in self._shards]).mean()
         reached = {param for shard in self._shards for param in shard.params}

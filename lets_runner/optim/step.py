@@ -1,13 +1,14 @@
 """What one step knows, what a step leaves behind, and who may listen in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lets_runner.optim import vector
-from lets_runner.optim.replay import Randomness
+from lets_runner.optim.host import Host, Mark, Plan
 from lets_runner.optim.vector import Vector
 
 Closure = Callable[[], Tensor]
@@ -31,8 +32,8 @@ class Step:
     """
 
     closures: Sequence[Closure]  # one a microbatch
-    number: int  # counts from 1
-    randomness: Randomness  # what the first pass draws from, and the perturbed one again
+    host: Host
+    mark: Mark  # of the random numbers that the first pass draws, and the perturbed one again
     loss: Tensor  # L(θ; B)
     gradient_norm: Tensor  # ‖g‖
     rho: Tensor  # the radius this step perturbs with; nan where it does not perturb
@@ -49,8 +50,18 @@ class Step:
     descent: Vector | None = None  # what the base optimizer gets as gradient
     clip: tuple[Tensor, Tensor] | None = None  # its norm before clipping, and the factor that clipped it
 
+    branch: Hashable | None = True  # what the host decided of the step by its number
     reduces: bool = True  # whether its passes give gradients of all processes, or of this one
     updated: bool = False  # whether the weights are θ_{t+1}
+
+    @property
+    def number(self) -> int:
+        """Counts from 1. What depends on it is better asked of `planned`: a CUDA graph cannot repeat it otherwise."""
+        return self.host.number
+
+    def planned(self, plan: Plan) -> Any:
+        """What `plan` makes of the step's number, a float or a list of them; in a CUDA graph as tensors."""
+        return self.host.planned(plan)
 
     @property
     def perturbed(self) -> bool:

@@ -29,6 +29,8 @@ class Tie:
 
     def rho(self, lr: float | Tensor, device: torch.device) -> Tensor:
         """ρ_t at this learning rate, 0-dim; outside of [lr_min, lr_max], as in a warm-up, that of the nearer end."""
+        if isinstance(lr, Tensor):
+            lr = lr.to(scalar(0.0, device).dtype)
         share = (lr - self.lr_min) / (self.lr_max - self.lr_min)
         share = share.clamp(0, 1) if isinstance(share, Tensor) else min(max(share, 0.0), 1.0)
         return scalar(1.0, device) * (self.rho_min + (self.rho_max - self.rho_min) * share)

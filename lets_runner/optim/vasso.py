@@ -27,6 +27,7 @@ class VaSSO(SAM):
 
     remembers = (*SAM.remembers, "_average")
     local_perturbations = False
+    graphable = True
 
     def __init__(self, base: Optimizer, rho: float = 0.05, *, theta: float = 0.9, **settings: Any):
         if not 0 < theta <= 1:

@@ -40,6 +40,13 @@ def times(x: Vector, y: Vector) -> Vector:
     return torch._foreach_mul(x, y)
 
 
+def weighted(x: Vector, weights: Sequence[Any]) -> Vector:
+    """One factor a tensor: numbers, or 0-dim tensors."""
+    if isinstance(weights[0], Tensor):
+        weights = [weight.to(tensor.dtype) for tensor, weight in zip(x, weights, strict=True)]
+    return torch._foreach_mul(x, weights)
+
+
 def plus(x: Vector, y: Vector) -> Vector:
     """x + y."""
     return torch._foreach_add(x, y)

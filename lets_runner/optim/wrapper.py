@@ -7,16 +7,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim import vector
+from lets_runner.optim.state import Stateful, copied, restore
 
 
-class OptimizerWrapper(Optimizer):
+class OptimizerWrapper(Stateful, Optimizer):
     """Shares `param_groups` and `state` with the optimizer it wraps; its state dict nests the wrapped one's.
 
-    A subclass names in `remembers` the attributes of its own that a resumed run needs: numbers, tensors, lists
-    and dicts of these, or objects that have a state dict.
+    A subclass names the attributes of its own that make up its state, see `Stateful`.
     """
-
-    remembers: tuple[str, ...] = ()
 
     def __init__(self, inner: Optimizer):
         if not isinstance(inner, Optimizer):
@@ -49,8 +47,7 @@ class OptimizerWrapper(Optimizer):
         self.inner.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        own = {name: _state_of(getattr(self, name)) for name in self.remembers}
-        return {"inner": self.inner.state_dict(), **own}
+        return {"inner": self.inner.state_dict(), **Stateful.state_dict(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave; raises ValueError if it is another class's state."""
@@ -61,11 +58,7 @@ class OptimizerWrapper(Optimizer):
             )
         self.inner.load_state_dict(self._inner_state(state_dict["inner"]))
         for name in self.remembers:
-            value = _copied(state_dict[name], self.device)
-            if hasattr(getattr(self, name), "load_state_dict"):
-                getattr(self, name).load_state_dict(value)
-            else:
-                setattr(self, name, value)
+            restore(self, name, copied(state_dict[name], self.device))
 
     def _inner_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """What the inner optimizer is to load; where weights are sharded, this process's shards of whole tensors."""
@@ -87,17 +80,3 @@ class OptimizerWrapper(Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
-
-
-def _state_of(value: Any) -> Any:
-    return value.state_dict() if hasattr(value, "state_dict") else value
-
-
-def _copied(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item, device) for item in value]
-    return value

@@ -26,6 +26,8 @@ class WSAM(SAM):
         decoupled: keep the sharpness out of the base optimizer's momentum and preconditioning.
     """
 
+    graphable = True
+
     def __init__(
         self, base: Optimizer, rho: float = 0.05, *, gamma: float = 0.9, decoupled: bool = True, **settings: Any
     ):
