@@ -8,6 +8,7 @@ from lets_runner.optim.f_sam import FSAM
 from lets_runner.optim.finite import NonFiniteError
 from lets_runner.optim.fisher_sam import FisherSAM
 from lets_runner.optim.gap_matching import GapMatching
+from lets_runner.optim.graphed import GraphedStep
 from lets_runner.optim.gsam import GSAM
 from lets_runner.optim.le_sam import LESAM
 from lets_runner.optim.lets import LETS
@@ -41,6 +42,7 @@ __all__ = [
     "FisherSAM",
     "FixedRadius",
     "GapMatching",
+    "GraphedStep",
     "Last",
     "LearningRateRadius",
     "LinearRadius",

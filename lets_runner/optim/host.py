@@ -1,7 +1,7 @@
 """What a step asks of the host: its number, what follows from the number, and the random states it draws from.
 
-A CUDA graph repeats what the device did, not what the host thought meanwhile. So a step asks for all of that here, where
-`graphed` can put a host in place that knows what a graph needs to know.
+A CUDA graph repeats what the device did, not what the host thought meanwhile. So a step asks for all of that here, and
+`rehearsal` has hosts that know what a graph needs of it.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,9 @@ class Host:
 
     def mark(self) -> Mark:
         """The state of torch's default generators, on the host and on the device; costs a copy of some kilobytes."""
-        on_device = None if self.device.type == "cpu" else torch.get_device_module(self.device).get_rng_state(self.device)
+        on_device = (
+            None if self.device.type == "cpu" else torch.get_device_module(self.device).get_rng_state(self.device)
+        )
         return torch.get_rng_state(), on_device
 
     def rewind(self, mark: Mark) -> None:
@@ -38,4 +40,3 @@ class Host:
         torch.set_rng_state(host)
         if on_device is not None:
             torch.get_device_module(self.device).set_rng_state(on_device, self.device)
-

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lets_runner.optim.batchnorm import frozen, normalisers
-from lets_runner.optim.ranks import ranks_of
+from lets_runner.optim.ranks import Alone, ranks_of
 from lets_runner.optim.scaling import loss_scale as scaling
 from lets_runner.optim.step import Batch, Closure, mean_loss
 from lets_runner.optim.vector import Vector
@@ -36,6 +36,11 @@ class Passes(OptimizerWrapper):
         self.gradient_evaluations = 0
         self._scale = scaling(loss_scale, self.device)
         self._ranks = ranks_of(model)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process takes part."""
+        return type(self._ranks) is Alone
 
     @property
     def whole_weights(self) -> bool:

@@ -349,6 +349,11 @@ class SAM(Passes):
         self._rho = scalar(value, self.device)
 
     @property
+    def radius_is_zero(self) -> bool:
+        """Whether ρ was set to 0: then no step perturbs."""
+        return self._rho_is_zero
+
+    @property
     def rho_tensor(self) -> Tensor:
         """The radius as a 0-dim tensor on the device."""
         return self._rho

@@ -88,7 +88,9 @@ def inside(value: Any, path: Path, put: Callable[[Any], None]) -> Iterator[tuple
         yield path, Slot(value, put)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from inside(item, (*path, id(key) if isinstance(key, Tensor) else key), partial(value.__setitem__, key))
+            yield from inside(
+                item, (*path, id(key) if isinstance(key, Tensor) else key), partial(value.__setitem__, key)
+            )
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from inside(item, (*path, index), partial(value.__setitem__, index))
