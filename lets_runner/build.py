@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import nn
 from lets_runner import config
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
-from lets_runner.optim import FixedRadius, RadiusRule
+from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule, cuda_graph, graphed
+from lets_runner.optim.eager import EagerStep
 from lets_runner.processes import Group, Processes, launched, local_rank
 from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
@@ -57,6 +59,7 @@ def build(
     make(cfg, "schedule", trial)
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
+    steps = _steps(cfg, trial)
 
     train, val, test = _loaders(cfg, data, device, processes, channels_last=channels_last)
     config.fill(cfg, total_steps=cfg.epochs * len(train))
@@ -83,6 +86,7 @@ def build(
         parts=cfg.accumulate if shard_size is None else cfg.batch_size // processes.size // shard_size,
         val_parts=cfg.accumulate,
         processes=processes,
+        steps=steps,
     )
     return Parts(data, trainer, test)
 
@@ -124,6 +128,16 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
         low, high = sam.rho_bounds
         sam.rho_bounds = max(low, BF16_SMALLEST_RHO), high
     return make(cfg, "radius", sam)
+
+
+def _steps(cfg: DictConfig, optimizer: RadiusRule) -> Callable[..., EagerStep]:
+    """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly."""
+    device = optimizer.sam.device
+    if cfg.graphs is True and (reason := cuda_graph.why_not(device) or graphed.why_not(optimizer)):
+        raise UserError(f"graphs=true: {reason}; take graphs=auto for eager steps where it must be")
+    if cfg.graphs is not False and device.type == "cuda":
+        return partial(GraphedStep, strict=cfg.graphs is True)
+    return partial(EagerStep, reason="graphs=false" if cfg.graphs is False else cuda_graph.why_not(device))
 
 
 def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:

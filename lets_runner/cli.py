@@ -23,6 +23,7 @@ from lets_runner import config, slurm
 from lets_runner.build import build, device_name, make, pick_device, processes_of
 from lets_runner.config import OwnError, TakenError, UserError
 from lets_runner.data import BrokenImage
+from lets_runner.optim import NotGraphableError
 from lets_runner.processes import OtherProcessFailed, part, rank
 from lets_runner.run import Run, environment, read_summary, reset_peak_memory
 from lets_runner.supervisor import follow, result, supervise
@@ -151,6 +152,8 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
                 follow(parts.trainer, parts.test)
         except BrokenImage as error:
             raise OwnError(str(error)) from error
+        except NotGraphableError as error:
+            raise UserError(f"graphs=true: {error}; the same command with graphs=auto goes on eagerly") from error
 
 
 def _open(run: Run) -> None:

@@ -14,8 +14,8 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 # Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
-# runner fills in, and how processes share the work: any number of them may go on with a run.
-ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed")
+# runner fills in, how processes share the work (any number of them may go on with a run), and how steps are launched.
+ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
 ASIDE_OF_DATA = ("download", "workers")  # of `data`; not its root: two sets of one layout may differ in that alone
 
 
@@ -83,6 +83,7 @@ class Config:
     deterministic: bool = MISSING
     channels_last: Any = MISSING
     compile: bool = MISSING
+    graphs: Any = MISSING
     accumulate: int = MISSING
     grad_clip: float | None = MISSING
     perturbation_sync: str = MISSING
@@ -122,7 +123,12 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value}: must be at least 1, or null")
     if cfg.grad_clip is not None and not cfg.grad_clip > 0:
         raise UserError(f"grad_clip={cfg.grad_clip}: must be above 0, or null for no clipping")
-    for key, choices in {"channels_last": (True, False, "auto"), "perturbation_sync": ("global", "local")}.items():
+    or_auto = (True, False, "auto")
+    for key, choices in {
+        "channels_last": or_auto,
+        "graphs": or_auto,
+        "perturbation_sync": ("global", "local"),
+    }.items():
         if cfg[key] not in choices:
             words = ", ".join(str(choice).lower() for choice in choices)
             raise UserError(f"{key}={cfg[key]}: must be one of {words}")

@@ -173,6 +173,7 @@ def _progress(run: Run, trainer: Trainer) -> dict[str, Any]:
         "gradient_evaluations": sam.gradient_evaluations,
         "perturbed_share": sam.perturbed_steps / max(1, sam.steps),
         "skipped_steps": sam.skipped,
+        "eager_because": trainer.eager_because,
         "seconds": trainer.seconds,
         "peak_memory": peak_memory(trainer.device),
     }

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from lets_runner.optim.eager import EagerStep
 from lets_runner.processes import Processes
 from lets_runner.tasks.task import Output, Task
 
@@ -60,6 +60,7 @@ class Trainer:
         parts: into how many parts of equal size a training batch is cut; the optimizer gets a closure for each.
         val_parts: the same for a validation batch.
         processes: those that train together, each on loaders of its own share.
+        steps: `EagerStep`, or another way to take steps of the optimizer on batches.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Trainer:
         parts: int = 1,
         val_parts: int = 1,
         processes: Processes = ALONE,
+        steps: Callable[..., EagerStep] = EagerStep,
     ):
         self.model, self.optimizer, self.scheduler, self.task = model, optimizer, scheduler, task
-        self.parts, self.val_parts, self.processes = parts, val_parts, processes
+        self.parts, self.processes = parts, processes
         self.train, self.val, self.test = train, val, test
         self.epochs, self.autocast, self.checkpoint_every = epochs, autocast, checkpoint_every
         self.device = device
@@ -93,6 +95,21 @@ class Trainer:
         self._lr = float("nan")  # of the last step
         self._totals = self._zeros()  # loss · examples, right, examples of the present epoch
         self._rows: list[tuple[int, float, Tensor]] = []
+        self._seen: list[Output] = []  # in the present step
+        self._take = steps(
+            optimizer,
+            self._train_loss,
+            self._val_loss,
+            parts=parts,
+            val_parts=val_parts,
+            split=task.split,
+            observe=self._observe,
+        )
+
+    @property
+    def eager_because(self) -> str | None:
+        """Why steps are not captured as CUDA graphs; None if they are."""
+        return self._take.reason
 
     @property
     def total_steps(self) -> int:
@@ -157,7 +174,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.step, self.val_batches, self.seconds = state["step"], state["val_batches"], state["seconds"]
         if self.processes.leads:
-            self._totals = state["totals"].to(self.device)
+            self._totals.copy_(state["totals"])
         rank = self.processes.rank
         if rank < len(state["random"]):  # a process that was not there before goes on with the random numbers it has
             torch.set_rng_state(state["random"][rank])
@@ -166,38 +183,34 @@ class Trainer:
 
     def _step(self) -> None:
         self.model.train()
-        batch = self.train.batch(self.step)
-        sam = self.optimizer.sam
-        parts = self.task.split(batch, self.parts)
-        seen: list[Output] = []  # the first passes over the parts come first
-        val_parts: list[Any] = []  # of the validation batch, once a rule has asked for it
-
-        def train(part: Any) -> Tensor:
-            with self.autocast():
-                output = self.task.loss(self.model, part, per_sample=sam.per_sample)
-            seen.append(output)
-            return output.loss
-
-        def val(number: int) -> Tensor:
-            assert self.val is not None
-            if not val_parts:
-                val_parts.extend(self.task.split(self.val.batch(self.val_batches), self.val_parts))
-            with self.autocast():
-                return self.task.loss(self.model, val_parts[number]).loss
-
+        self._seen = []
         self._lr = float(self.optimizer.param_groups[0]["lr"])
-        self.optimizer.step(
-            [partial(train, part) for part in parts], [partial(val, number) for number in range(self.val_parts)]
-        )
+        row = self._take(self.train.batch(self.step), None if self.val is None else self._val_batch)
         self.scheduler.step()
         self.step += 1
-        self.val_batches += bool(val_parts)
-        for output in seen[: len(parts)]:
+        self._rows.append((self.step, self._lr, row))
+
+    def _train_loss(self, part: Any) -> Tensor:
+        with self.autocast():
+            output = self.task.loss(self.model, part, per_sample=self.optimizer.sam.per_sample)
+        self._seen.append(output)
+        return output.loss
+
+    def _val_batch(self) -> Any:
+        assert self.val is not None
+        self.val_batches += 1
+        return self.val.batch(self.val_batches - 1)
+
+    def _val_loss(self, part: Any) -> Tensor:
+        with self.autocast():
+            return self.task.loss(self.model, part).loss
+
+    def _observe(self) -> Tensor:
+        """Add to the totals of the epoch; returns the row of `steps.csv`. On the device alone, like the step itself."""
+        for output in self._seen[: self.parts]:  # the first passes over the parts come first
             self._totals += _totals(output)
         last = self.optimizer.last
-        self._rows.append(
-            (self.step, self._lr, torch.stack([getattr(last, name).double() for name in STEP_COLUMNS.values()]))
-        )
+        return torch.stack([getattr(last, name).double() for name in STEP_COLUMNS.values()])
 
     def _flush(self) -> list[dict[str, float]]:
         """The steps since the last flush; here, and nowhere in a step, the host waits for the device."""
@@ -212,7 +225,7 @@ class Trainer:
 
     def _end_epoch(self, started: float) -> dict[str, float]:
         train = _means(self.processes.sum(self._totals))
-        self._totals = self._zeros()
+        self._totals.zero_()
         nothing = {"loss": float("nan"), "accuracy": float("nan")}
         val = nothing if self.val is None else self.measure(self.val)
         test = {} if self.test is None else {f"test_{key}": value for key, value in self.measure(self.test).items()}

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import train
 from torch.cuda._utils import _get_device_index
 
 import lets_runner
+from lets_runner import build, cli
 from lets_runner.build import pick_device
 from lets_runner.config import UserError
+from lets_runner.optim import GraphedStep
+from lets_runner.optim.eager import EagerStep
+from lets_runner.run import read_summary
 
 ROOT = Path(lets_runner.__file__).parents[1]
 
@@ -70,6 +75,7 @@ OF_NO_DEVICE = {
     "graph",
     "graph_pool_handle",
     "stream",
+    "set_stream",
 }
 
 
@@ -88,3 +94,44 @@ def test_torch_cuda_is_told_which_device(folder):
             says = any("device" in ast.unparse(argument) for argument in (*call.args, *call.keywords))
             assert says or name in OF_NO_DEVICE, f"{path.name}:{call.lineno}: {ast.unparse(call)}"
     assert seen > 5 or folder == "benchmarks"
+
+
+class OnGpu:
+    """An optimizer as far as `_steps` asks: on a GPU, or with a base that is not fused."""
+
+    def __init__(self, fused=True):
+        self.sam, self.base = self, self
+        self.device, self.alone = torch.device("cuda:0"), True
+        self.param_groups = [{"fused": fused}]
+        self.graphable = True
+
+
+def steps(*overrides, **settings):
+    cfg, _ = cli.compose(*overrides)
+    optimizer = type("Rule", (OnGpu,), {"graphable": True})(**settings)
+    return build._steps(cfg, optimizer)
+
+
+@pytest.mark.parametrize(("graphs", "strict"), [("auto", False), ("true", True)])
+def test_steps_on_a_gpu_are_graphs(graphs, strict):
+    made = steps(f"graphs={graphs}")
+    assert made.func is GraphedStep
+    assert made.keywords == {"strict": strict}
+
+
+def test_steps_are_eager_where_they_shall_be():
+    made = steps("graphs=false")
+    assert made.func is EagerStep
+    assert made.keywords == {"reason": "graphs=false"}
+    with pytest.raises(UserError, match="graphs=true: Rule is not fused: build it with fused=True; take graphs=auto"):
+        steps("graphs=true", fused=False)
+    assert steps("graphs=auto", fused=False).func is GraphedStep  # which says so itself
+
+
+@pytest.mark.parametrize(
+    ("graphs", "because"),
+    [("auto", "CUDA graphs need a CUDA device, and the weights are on cpu"), ("false", "graphs=false")],
+)
+def test_a_summary_says_why_steps_were_eager(tmp_path, graphs, because):
+    directory = train(tmp_path, "epochs=1", f"graphs={graphs}", "method=sam")
+    assert read_summary(directory)["eager_because"] == because

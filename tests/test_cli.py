@@ -51,6 +51,8 @@ REFUSED = [
     (["grad_clip=0"], "grad_clip=0.0: must be above 0"),
     (["perturbation_sync=both"], "perturbation_sync=both: must be one of global, local"),
     (["channels_last=maybe"], "channels_last=maybe: must be one of true, false, auto"),
+    (["graphs=maybe"], "graphs=maybe: must be one of true, false, auto"),
+    (["graphs=true"], "graphs=true: CUDA graphs need a CUDA device, and the weights are on cpu; take graphs=auto"),
     (["distributed.strategy=tp"], "distributed.strategy: Invalid value 'tp', expected one of [ddp, fsdp]"),
     (["precision=fp8"], "precision: Invalid value 'fp8', expected one of [fp32, bf16, fp16, auto]"),
     (["device=gpu"], "device=gpu: must be auto, cpu, cuda or cuda:N"),

@@ -1,12 +1,16 @@
 """The loop itself, on made-up loaders."""
 
+import copy
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
+from optim.tape import TapeRecorder
 from torch import nn
 
-from lets_runner import LETS, SAM
+from lets_runner import LETS, SAM, GraphedStep
+from lets_runner.optim.finite import DeferredGuard
 from lets_runner.tasks import Classification
 from lets_runner.trainer import Trainer
 
@@ -34,13 +38,14 @@ class Numbers:
 def make(epochs=2, **settings):
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
-    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    base = torch.optim.SGD(model.parameters(), lr=settings.pop("lr", 0.1), fused=True)
     optimizer = settings.pop("rule", LETS)(SAM(base, model=model), every=settings.pop("every", 1))
+    factor = settings.pop("factor", None)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 10)
     return Trainer(
         model,
         optimizer,
-        scheduler=scheduler,
+        scheduler=scheduler if factor is None else torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
         task=Classification(),
         train=Numbers(),
         val=Numbers(3, seed=1),
@@ -132,3 +137,54 @@ def test_measuring_leaves_training_mode_and_randomness_alone():
     trainer.measure(trainer.val)
     assert trainer.model.training
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def graphed(epochs=4, *, graphs, **settings):
+    """A trainer whose optimizer is as on an accelerator; with `graphs` its steps are recorded and played again."""
+    recorder = TapeRecorder()
+    if graphs:
+        settings["steps"] = partial(GraphedStep, recorder=recorder, warmup=2)
+    # Rates that float32 has exactly: graphs read them in it.
+    trainer = make(epochs, lr=0.125, factor=lambda step: 1 - step / 64, **settings)
+    sam = trainer.optimizer.sam
+    sam._guard = DeferredGuard(torch.device("cpu"), skip=False, scale=sam._scale)
+    return trainer, recorder
+
+
+def told(trainer, *, until=None):
+    """All rows of steps and epochs, apart from seconds; ends after the epoch `until`."""
+    steps, epochs = [], []
+    for record in trainer.records():
+        steps += record.steps
+        if record.epoch is not None:
+            epochs.append({key: value for key, value in record.epoch.items() if key != "seconds"})
+            if len(epochs) == until:
+                break
+    return repr(steps), repr(epochs)
+
+
+@pytest.mark.parametrize("settings", [{}, {"every": 3}, {"parts": 2, "val_parts": 4}], ids=["", "every", "parts"])
+def test_rows_and_batches_are_the_same_where_steps_are_graphs(settings):
+    (eager, _), (played, recorder) = (graphed(graphs=graphs, **settings) for graphs in (False, True))
+    assert told(eager) == told(played)
+    assert eager.train.asked == played.train.asked
+    assert eager.val.asked == played.val.asked
+    assert sum(tape.replays for tape in recorder.tapes) >= 8
+    assert played.eager_because is None
+
+
+def test_a_run_of_graphs_goes_on_within_an_epoch():
+    whole, _ = graphed(graphs=True)
+    rows = told(whole)
+    first, _ = graphed(graphs=True, checkpoint_every=3)
+    seen = []
+    for record in first.records():
+        seen += record.steps
+        if record.step == 12:
+            break
+    state = copy.deepcopy(first.state_dict())
+    second, recorder = graphed(graphs=True)
+    second.load_state_dict(state)
+    steps = [row for record in second.records() for row in record.steps]
+    assert repr(seen + steps) == rows[0]
+    assert sum(tape.replays for tape in recorder.tapes) >= 2

@@ -17,6 +17,7 @@ from lets_runner.optim.loss_match import LossMatching
 from lets_runner.optim.m_sam import MSAM
 from lets_runner.optim.radius import FixedRadius, RadiusRule
 from lets_runner.optim.ramp import Ramp
+from lets_runner.optim.rehearsal import NotGraphableError
 from lets_runner.optim.rst import RST
 from lets_runner.optim.sam import SAM
 from lets_runner.optim.schedules import CosineRadius, LearningRateRadius, LinearRadius
@@ -49,6 +50,7 @@ __all__ = [
     "LookSAM",
     "LossMatching",
     "NonFiniteError",
+    "NotGraphableError",
     "Observer",
     "RadiusRule",
     "Ramp",

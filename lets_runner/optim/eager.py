@@ -23,9 +23,8 @@ class EagerStep:
         parts, val_parts: microbatches of a training batch and of a validation batch.
         split: (batch, number) -> so many parts of equal size.
         observe: called after every step; what it returns, a tensor, is returned in place of the loss.
+        reason: why steps are eager, for whoever asks.
     """
-
-    reason: str | None = None  # why steps are eager, where that is not what was asked for
 
     def __init__(
         self,
@@ -37,11 +36,12 @@ class EagerStep:
         val_parts: int = 1,
         split: Callable[[Any, int], Sequence[Any]] | None = None,
         observe: Callable[[], Tensor] | None = None,
+        reason: str | None = None,
     ):
         self.optimizer, self.sam = optimizer, optimizer.sam
         self.train_loss, self.val_loss = train_loss, val_loss
         self.parts, self.val_parts = parts, val_parts
-        self.split, self.observe = split or chunks, observe
+        self.split, self.observe, self.reason = split or chunks, observe, reason
 
     def __call__(self, train_batch: Any, val_batch: Any = None) -> Tensor:
         """Take a step; returns the training loss before the update, detached, 0-dim.

@@ -4,6 +4,7 @@ A graph repeats what the device did. What changes from step to step it reads fro
 goes back to where the next replay reads it, and what the host counts meanwhile is counted for it (`statics`).
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -18,6 +19,7 @@ from lets_runner.optim.eager import EagerStep, Loss, Validation
 from lets_runner.optim.host import Host
 from lets_runner.optim.rehearsal import (
     Graph,
+    NotGraphableError,
     RecordedHost,
     Recorder,
     Rehearsal,
@@ -52,10 +54,12 @@ class GraphedStep(EagerStep):
         optimizer: a radius rule or a SAM, around a base with `fused=True`, on a CUDA device, in one process.
         train_loss, val_loss, settings: see `EagerStep`; `observe` becomes part of the graph.
         warmup: steps of each kind before its capture, at least 2.
+        strict: raise where steps cannot be captured; else a warning says so, once.
         recorder: who makes the graphs; None for the device's own.
 
     Raises:
         ValueError: a setting out of its range.
+        NotGraphableError: with `strict`, steps cannot be captured; here or in a step, which is complete then.
     """
 
     def __init__(
@@ -65,17 +69,26 @@ class GraphedStep(EagerStep):
         val_loss: Loss | None = None,
         *,
         warmup: int = 3,
+        strict: bool = False,
         recorder: Recorder | None = None,
         **settings: Any,
     ):
         super().__init__(optimizer, train_loss, val_loss, **settings)
         if warmup < 2:
             raise ValueError(f"warmup={warmup}: must be at least 2, one step to allocate and one to rehearse")
-        self.warmup = warmup
-        self.reason = (None if recorder else cuda_graph.why_not(self.sam.device)) or why_not(optimizer)
-        if self.reason is None:
-            self._recorder = recorder or cuda_graph.CudaRecorder(self.sam.device)
-            self._forget()
+        self.warmup, self.strict = warmup, strict
+        reason = (None if recorder else cuda_graph.why_not(self.sam.device)) or why_not(optimizer)
+        if reason is not None:
+            self._stay_eager(reason)
+            return
+        self._recorder = recorder or cuda_graph.CudaRecorder(self.sam.device)
+        self._forget()
+
+    def _stay_eager(self, reason: str) -> None:
+        self.reason = reason
+        if self.strict:
+            raise NotGraphableError(reason)
+        warnings.warn(f"steps stay eager, no CUDA graphs: {reason}", stacklevel=3)
 
     def _forget(self) -> None:
         """Know nothing yet, or nothing any more."""
@@ -113,7 +126,7 @@ class GraphedStep(EagerStep):
         if self._weights != self._state.weights():
             self._forget()
         if len(self._seen) > MOST_KINDS:
-            self.reason = f"no two steps are alike: {MOST_KINDS} kinds so far, as if a setting changed in every step"
+            self._stay_eager(f"no two steps are alike: {MOST_KINDS} kinds so far; does a setting change in every step?")
             return None
         mode = self.sam.model is None or self.sam.model.training
         settings = tuple(_settings(group) for group in self.optimizer.param_groups)
@@ -144,7 +157,8 @@ class GraphedStep(EagerStep):
             notes.validation = form(validation.batch)
         self._state.settle()
         self._rehearsals[kind] = notes
-        self.reason = reasons[0] if reasons else None
+        if reasons:
+            self._stay_eager(reasons[0])
         return result
 
     def _record(self, kind: Hashable, train_batch: Any, val_batch: Any) -> Tensor:
@@ -170,8 +184,9 @@ class GraphedStep(EagerStep):
                 recording.graph.record(body)
         except Exception as error:
             before.restore()
-            self.reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            return self._eager(train_batch, validation)
+            result = self._eager(train_batch, validation)
+            self._stay_eager(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            return result
         recording.effects = before.effects(self._state.on_host())
         recording.structure = self._state.structure()
         self._recordings[kind] = recording

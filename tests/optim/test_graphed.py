@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from lets_runner import (
     GraphedStep,
     LookSAM,
     NonFiniteError,
+    NotGraphableError,
     RadiusRule,
 )
 from lets_runner.optim import sensitivity
@@ -65,12 +68,21 @@ class Run:
         self.model = make_model(seed)
         self.optimizer = defer(build(self.model))
         self.recorder = (recorder or TapeRecorder()) if graphed else None
+        self.said = []  # of why steps stay eager
         loss = loss_of(self.model)
         kind = GraphedStep if graphed else EagerStep
         more = {"recorder": self.recorder, "warmup": 2} if graphed else {}
-        self.step = kind(self.optimizer, loss, loss, **more, **settings)
+        with self.listening():
+            self.step = kind(self.optimizer, loss, loss, **more, **settings)
         self.losses, self.lasts = [], []
         self.random = torch.manual_seed(11).get_state()  # of this run, whatever others draw in between
+
+    @contextmanager
+    def listening(self):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        self.said += [str(warning.message) for warning in caught]
 
     def take(self, numbers, *, size=24, factor=None):
         torch.set_rng_state(self.random)
@@ -79,7 +91,8 @@ class Run:
                 group["lr"] = LR * (1 - (number % 32) / 64)
             x = X[number, :size] if factor is None else X[number, :size] * factor
             other = 59 - number
-            self.losses.append(self.step((x, Y[number, :size]), (X[other], Y[other])))
+            with self.listening():
+                self.losses.append(self.step((x, Y[number, :size]), (X[other], Y[other])))
             self.lasts.append(self.optimizer.last)
         self.random = torch.get_rng_state()
         return self
@@ -124,9 +137,11 @@ def test_every_variant_and_rule_is_the_same_as_a_graph(sam, rule):
     eager, graphed = both(lambda model: build_rule(rule, variant(sam, sgd(model.parameters()), model)))
     assert_same(eager, graphed)
     if sam in EAGER:
-        assert "does not say `graphable = True`" in graphed.step.reason
+        assert graphed.step.reason in {f"{name} does not say `graphable = True`" for name in ("AESAM", "AELookSAM")}
+        assert graphed.said == [f"steps stay eager, no CUDA graphs: {graphed.step.reason}"]
     else:
         assert graphed.step.reason is None
+        assert graphed.said == []
         assert sum(graphed.replays) >= 8
 
 
@@ -326,9 +341,18 @@ class Planning(RadiusRule):
 def test_a_number_of_the_host_is_never_built_in(rule, reason):
     eager, graphed = both(lambda model: rule(SAM(sgd(model.parameters()), model=model)))
     assert graphed.step.reason == reason
+    assert len(graphed.said) == (reason is not None)
     assert_same(eager, graphed)
     assert float(graphed.lasts[-1].rho_applied) == 0.24
     assert (sum(graphed.replays) > 0) == (reason is None)
+
+
+def test_a_strict_step_raises_what_it_finds_and_has_been_taken():
+    run = Run(lambda model: Promising(SAM(sgd(model.parameters()), model=model)), graphed=True, strict=True)
+    run.take(range(2))
+    with pytest.raises(NotGraphableError, match="a step reads its number"):
+        run.take(range(2, 4))
+    assert run.optimizer.sam.steps == 3
 
 
 def test_a_subclass_does_not_inherit_the_promise():
@@ -345,10 +369,15 @@ def test_what_is_not_fused_or_on_no_gpu_is_eager():
     model = make_model()
     loss = loss_of(model)
     unfused = SAM(torch.optim.SGD(model.parameters(), lr=LR, fused=False), model=model)
-    assert "fused=True" in GraphedStep(unfused, loss, recorder=TapeRecorder()).reason
-    step = GraphedStep(SAM(sgd(model.parameters()), model=model), loss)
-    assert step.reason == "CUDA graphs need a CUDA device, and the weights are on cpu"
-    assert torch.isfinite(step((X[0], Y[0])))
+    with pytest.warns(UserWarning, match="fused=True"):
+        GraphedStep(unfused, loss, recorder=TapeRecorder())
+    why = "CUDA graphs need a CUDA device, and the weights are on cpu"
+    with pytest.warns(UserWarning, match=why):
+        step = GraphedStep(SAM(sgd(model.parameters()), model=model), loss)
+    assert step.reason == why
+    assert torch.isfinite(step((X[0], Y[0]))).all()
+    with pytest.raises(NotGraphableError, match=why):
+        GraphedStep(SAM(sgd(model.parameters()), model=model), loss, strict=True)
     with pytest.raises(ValueError, match="warmup=1"):
         GraphedStep(unfused, loss, warmup=1)
 
