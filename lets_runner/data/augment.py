@@ -50,11 +50,11 @@ class Augmentation:
         """
         if not self.cutout:
             return images
-        count, (height, width) = count or len(images), images.shape[2:]
+        count, sizes = count or len(images), images.shape[2:]
+        groups = [(sizes[0], 2)] if sizes[0] == sizes[1] else [(size, 1) for size in sizes]
         inside = []
-        for size in (height, width):
-            centre = torch.randint(0, size, (count, 1), generator=generator, device=images.device)[rows]
-            distance = torch.arange(size, device=images.device) - centre + self.cutout // 2
-            inside.append((distance >= 0) & (distance < self.cutout))
-        hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-        return images.masked_fill(hole, 0.0)
+        for size, axes in groups:  # both axes at once where they are alike, which takes half the kernels
+            centre = torch.randint(0, size, (axes, count, 1), generator=generator, device=images.device)[:, rows]
+            distance = torch.arange(self.cutout // 2, size + self.cutout // 2, device=images.device) - centre
+            inside += ((distance >= 0) & (distance < self.cutout)).unbind()
+        return images.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], 0.0)

@@ -26,9 +26,11 @@ class Normalisation:
         self._scale = (factor / 255).view(-1, 1, 1)
         self._shift = (-torch.tensor(mean, device=device) * factor).view(-1, 1, 1)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # A CPU computes in the one where a channel is one long row; a GPU saves a kernel.
+        self._while_computing = torch.contiguous_format if device.type == "cpu" else self._memory_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = images.to(torch.float32, memory_format=torch.contiguous_format)  # where a channel is one long row
+        pixels = images.to(torch.float32, memory_format=self._while_computing)
         return pixels.mul_(self._scale).add_(self._shift).contiguous(memory_format=self._memory_format)
 
 

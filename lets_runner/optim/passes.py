@@ -25,6 +25,9 @@ class Passes(OptimizerWrapper):
     """An optimizer that makes passes of its own through `model`, as many as it needs.
 
     `gradient_evaluations` counts those that went backward too, one a batch however many microbatches it has.
+    With `clones_gradients` no pass leaves a tensor in memory that the next pass writes over: `torch.compile` with
+    mode="reduce-overhead" gives such gradients. Where `model` is compiled so that is found out; if only a loss is, set
+    it by hand.
     """
 
     remembers: tuple[str, ...] = ("gradient_evaluations", "_scale")
@@ -32,6 +35,7 @@ class Passes(OptimizerWrapper):
     def __init__(self, base: Optimizer, model: nn.Module | None, *, loss_scale: Literal["dynamic"] | float | None):
         super().__init__(base)
         self.model = model
+        self.clones_gradients = has_own_graphs(model)
         self.normalisers = normalisers(model)
         self.gradient_evaluations = 0
         self._scale = scaling(loss_scale, self.device)
@@ -73,6 +77,10 @@ class Passes(OptimizerWrapper):
             means.append(mean_loss(losses.detach()))
         self._scale.down([p.grad for p in self.parameters if p.grad is not None])
         self.gradient_evaluations += 1
+        if self.clones_gradients:
+            means = [mean.clone() for mean in means]
+            for param in self.parameters:
+                param.grad = None if param.grad is None else param.grad.clone()
         return self._mean(means)
 
     def differentiate_frozen(self, batch: Batch, params: Vector) -> tuple[Tensor, Vector]:
@@ -112,6 +120,14 @@ class Passes(OptimizerWrapper):
                 "sparse gradients have no norm over all parameters here: build the embedding with sparse=False"
             )
         return gradients
+
+
+def has_own_graphs(model: nn.Module | None) -> bool:
+    """Whether `torch.compile` was told to put passes of this model into CUDA graphs."""
+    parts = [] if model is None else [model, *model.modules()]
+    compiled = [part for module in parts for part in (module, module._compiled_call_impl)]
+    configs = [part.get_compiler_config() for part in compiled if hasattr(part, "get_compiler_config")]
+    return any(bool(config) and bool(config.get("triton.cudagraphs")) for config in configs)
 
 
 def closures_of(batch: Batch) -> Sequence[Closure]:

@@ -21,11 +21,28 @@ def norm(x: Vector) -> Tensor:
 
 
 def dot(x: Vector, y: Vector) -> Tensor:
-    """⟨x, y⟩. One call a tensor: on a CPU ten times faster than joining the tensors first."""
-    dtype = _accumulator(x)
-    products = [torch.dot(a.flatten().to(dtype), b.flatten().to(dtype)) for a, b in zip(_own(x), _own(y), strict=True)]
-    own = torch.stack(products).sum()
+    """⟨x, y⟩. The tensors one by one: on a CPU ten times faster than joined; on an accelerator it is the other way."""
+    one_by_one = x[0].device.type == "cpu" or x[0].requires_grad or x[0].dtype != _accumulator(x)
+    own = (dot_one_by_one if one_by_one else dot_joined)(_own(x), _own(y))
     return _over_shards(own, x) if is_sharded(x[0]) else own
+
+
+def dot_one_by_one(x: Vector, y: Vector) -> Tensor:
+    dtype = _accumulator(x)
+    products = [torch.dot(a.flatten().to(dtype), b.flatten().to(dtype)) for a, b in zip(x, y, strict=True)]
+    return torch.stack(products).sum()
+
+
+def dot_joined(x: Vector, y: Vector) -> Tensor:
+    """A handful of kernels for any number of tensors."""
+    return torch.cat([_elements(product) for product in torch._foreach_mul(x, y)]).sum()
+
+
+def _elements(tensor: Tensor) -> Tensor:
+    """All elements in the order in which they lie in memory, without a copy where they lie side by side."""
+    if tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)):
+        return tensor.as_strided((tensor.numel(),), (1,))
+    return tensor.flatten()
 
 
 def scaled(x: Vector, scale: Tensor | float) -> Vector:
