@@ -34,10 +34,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--alone", metavar="METHOD", help="time the runner with this method and no bare loop beside it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), arguments.images)
         run, seconds = train(Path(folder), arguments)
+    if arguments.alone:
+        device = build.pick_device(arguments.device)
+        print(f"{arguments.model}, {arguments.precision}, {machine(device)}, torch {torch.__version__}")
+        low, middle, high = quantiles(run.runner[2:], n=4)  # graphs are captured in the first epochs
+        print(f"{arguments.alone}: runner's epoch {middle:.2f} s (quartiles {low:.2f} and {high:.2f})")
+        return
     ratios = [epoch / mean(run.bare[n : n + 2]) for n, epoch in enumerate(run.runner[1:])]
     low, middle, high = quantiles(ratios, n=4)
     runner, bare = median(run.runner[1:]), median(run.bare)
@@ -72,11 +79,13 @@ def train(root: Path, arguments: argparse.Namespace) -> tuple["TimedRun", float]
         f"device={arguments.device}",
         f"output={root / 'runs'}",
         f"epochs={arguments.epochs}",
+        *([f"method={arguments.alone}"] if arguments.alone else []),
     ]
     cfg, named = cli.compose(*overrides)
     device = build.pick_device(cfg.device)
-    bare = Bare(build.build(cfg, device).trainer, device)
-    bare.seconds()  # the first one warms up
+    bare = None if arguments.alone else Bare(build.build(cfg, device).trainer, device)
+    if bare is not None:
+        bare.seconds()  # the first one warms up
     parts = build.build(cfg, device)
     test: Any = OneImage(device)
     started = time.perf_counter()
@@ -89,7 +98,7 @@ def train(root: Path, arguments: argparse.Namespace) -> tuple["TimedRun", float]
 class TimedRun(Run):
     """Times its epochs, each to the moment when its checkpoint is on the disk, and lets the bare loop have its turn."""
 
-    def __init__(self, directory: Path, config: str, bare: "Bare"):
+    def __init__(self, directory: Path, config: str, bare: "Bare | None"):
         super().__init__(directory, config)
         self.runner: list[float] = []
         self.bare: list[float] = []
@@ -98,7 +107,8 @@ class TimedRun(Run):
     def save(self, *arguments: Any, **settings: Any) -> None:
         super().save(*arguments, **settings)
         self.runner.append(time.perf_counter() - self._since)
-        self.bare.append(self._loop.seconds())
+        if self._loop is not None:
+            self.bare.append(self._loop.seconds())
         self._since = time.perf_counter()
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from benchmarks.contenders import Bench, Contender
 from benchmarks.memory import peak
+from lets_runner.build import pick_device
 from lets_runner.models import ConvNet, resnet18
 
 MODELS: dict[str, tuple[tuple[int, int, int], Any]] = {
@@ -37,17 +38,26 @@ def main() -> None:
     parser.add_argument("--precision", choices=DTYPES, default="fp32")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=10, help="steps of each; a small model wants hundreds")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs, those of SGD too")
+    parser.add_argument("--compile", action="store_true", help="compile the models, inside of graphs too")
+    parser.add_argument("--channels-last", action="store_true", help="memory format of images and convolutions")
     parser.add_argument("--only", nargs="+", help="names of contenders; SGD is always there")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = pick_device(arguments.device)
+    if arguments.graphs and device.type != "cuda":
+        parser.error(f"--graphs: CUDA graphs need a CUDA device, not {device}")
+    torch.backends.cudnn.benchmark = True
 
-    bench = make_bench(arguments.model, arguments.precision, arguments.batch_size, device)
+    form: Any = {name: getattr(arguments, name) for name in ("graphs", "compile", "channels_last")}
+    bench = make_bench(arguments.model, arguments.precision, arguments.batch_size, device, **form)
     names = [name for name in bench.all() if arguments.only is None or name in (*arguments.only, "SGD")]
     periods, seconds = measure_seconds(bench, names, arguments.rounds)
-    memory = measure_memory(make_bench(arguments.model, arguments.precision, TINY_BATCH, device), names)
+    eager = make_bench(arguments.model, arguments.precision, TINY_BATCH, device)
+    memory = measure_memory(eager, [name for name in names if name in eager.all()])
 
-    print(f"{arguments.model}, {arguments.precision}, batches of {arguments.batch_size},")
+    ways = "".join(f", {name.replace('_', ' ')}" for name, asked in form.items() if asked)
+    print(f"{arguments.model}, {arguments.precision}{ways}, batches of {arguments.batch_size},")
     print(f"{len(seconds['SGD'])} rounds on {machine(device)}, torch {torch.__version__}\n")
     print("| step | x SGD | lowest to highest | x SAM | ms | memory beyond SGD's, P |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -80,23 +90,33 @@ def sums(values: list[float], period: int) -> list[float]:
     return [sum(values[start : start + period]) for start in range(0, len(values), period)]
 
 
-def make_bench(model: str, precision: str, batch_size: int, device: torch.device) -> Bench:
+def make_bench(
+    model: str,
+    precision: str,
+    batch_size: int,
+    device: torch.device,
+    *,
+    graphs: bool = False,
+    compile: bool = False,
+    channels_last: bool = False,
+) -> Bench:
     """Random images of the shape that the model is for."""
     torch.manual_seed(0)
     shape, build = MODELS[model]
-    network: nn.Module = build(shape, 10).to(device)
+    memory: Any = {"memory_format": torch.channels_last if channels_last else torch.contiguous_format}
+    network: nn.Module = build(shape, 10).to(device).to(**memory)
     batches = [(torch.randn(batch_size, *shape), torch.randint(0, 10, (batch_size,))) for _ in range(2)]
-    train, val = ((x.to(device), y.to(device)) for x, y in batches)
-    return Bench(network, train, val, DTYPES[precision])
+    train, val = ((x.to(device).contiguous(**memory), y.to(device)) for x, y in batches)
+    return Bench(network, train, val, DTYPES[precision], graphs=graphs, compiled=compile)
 
 
 def measure_seconds(bench: Bench, names: list[str], rounds: int) -> tuple[dict[str, int], dict[str, list[float]]]:
     """Periods, and seconds of a step in every round: as many rounds as whole periods take."""
     contenders = {name: bench.all()[name]() for name in names}
     periods = {name: contender.period for name, contender in contenders.items()}
-    for _ in range(2):
-        for contender in contenders.values():
-            contender.turn()  # allocates what is allocated once
+    for contender in contenders.values():
+        for _ in range(contender.first):
+            contender.turn()  # allocates what is allocated once, and captures graphs
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(math.lcm(*periods.values()) * math.ceil(rounds / math.lcm(*periods.values()))):
         for name, contender in contenders.items():

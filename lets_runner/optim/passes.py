@@ -125,7 +125,7 @@ class Passes(OptimizerWrapper):
 def has_own_graphs(model: nn.Module | None) -> bool:
     """Whether `torch.compile` was told to put passes of this model into CUDA graphs."""
     parts = [] if model is None else [model, *model.modules()]
-    compiled = [part for module in parts for part in (module, module._compiled_call_impl)]
+    compiled: list[Any] = [part for module in parts for part in (module, module._compiled_call_impl)]
     configs = [part.get_compiler_config() for part in compiled if hasattr(part, "get_compiler_config")]
     return any(bool(config) and bool(config.get("triton.cudagraphs")) for config in configs)
 

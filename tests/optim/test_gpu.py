@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lets_runner import ASAM, LETS, SAM, GapMatching, NonFiniteError
+from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, GraphedStep, LookSAM, NonFiniteError
+from lets_runner.optim.eager import EagerStep
 
 pytestmark = [
     pytest.mark.gpu,
@@ -83,3 +84,70 @@ def test_a_bad_step_leaves_the_weights_and_is_reported_soon(base):
             torch.cuda.synchronize()
             optimizer.step(closure(3), closure(9))
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+
+
+def steps(rule, variant, *, graphed, nonfinite="raise"):
+    """ρ, losses and weights after 24 steps whose learning rates float32 has exactly."""
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3)
+    model = nn.Sequential(*layers).to("cuda")
+    x = torch.randn(48, 24, 6, generator=torch.Generator().manual_seed(1)).to("cuda")
+    y = (x.sum(2) > 0).long()
+    base = torch.optim.SGD(model.parameters(), lr=2.0**-5, momentum=0.9, fused=True)
+    optimizer = rule(variant(base, model=model))
+
+    def loss(batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    step = GraphedStep(optimizer, loss, loss, strict=True) if graphed else EagerStep(optimizer, loss, loss)
+    losses = []
+    for number in range(24):
+        base.param_groups[0]["lr"] = 2.0**-5 * (1 - number / 64)
+        other = 47 - number
+        losses.append(step((x[number], y[number]), (x[other], y[other])))
+    optimizer.settle()
+    assert not graphed or step._recordings
+    return optimizer.rho, torch.stack(losses), [parameter.detach() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("variant", [SAM, ASAM, LookSAM, MSAM])
+@pytest.mark.parametrize(
+    "rule", [FixedRadius, LETS, lambda sam: LETS(sam, every=3), lambda sam: LETS(sam, curvature="exact"), GapMatching]
+)
+def test_graphs_compute_what_eager_steps_do(rule, variant):
+    (rho, losses, weights), (other_rho, other_losses, others) = (
+        steps(rule, variant, graphed=graphed) for graphed in (False, True)
+    )
+    assert rho == pytest.approx(other_rho, rel=1e-5)
+    torch.testing.assert_close(losses, other_losses, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(weights, others, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_replay_names_the_step_that_was_bad():
+    model = nn.Linear(4, 2).to("cuda")
+    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True), model=model)
+    step = GraphedStep(optimizer, lambda batch: model(batch).square().mean(), strict=True)
+    for _ in range(9):
+        step(torch.ones(8, 4, device="cuda"))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(NonFiniteError, match="step 10: the first pass"):
+        for number in range(20):
+            step(torch.full((8, 4), float("inf") if number == 0 else 1.0, device="cuda"))
+            torch.cuda.synchronize()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_loss_that_waits_for_the_device_is_told_of():
+    model = nn.Linear(4, 2).to("cuda")
+    optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True), model=model)
+
+    def loss(batch):
+        value = model(batch).square().mean()
+        return value if float(value) >= 0 else -value
+
+    step = GraphedStep(optimizer, loss)
+    with pytest.warns(UserWarning, match=r"a step waits for the device, at .*test_gpu"):
+        for _ in range(6):
+            step(torch.ones(8, 4, device="cuda"))
+    assert optimizer.steps == 6
