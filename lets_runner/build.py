@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: the one module that instantiates what a configuration names."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def build(
     Args:
         stand_in: is read in place of the configured data set, which is instantiated all the same.
     """
+    if cfg.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products ask for it
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
     data, task, model = components(cfg, device)

@@ -100,6 +100,11 @@ class GraphedStep(EagerStep):
         self._batches: dict[Hashable, StaticBatch] = {}
         self._weights = self._state.weights()
 
+    @property
+    def graphs(self) -> int:
+        """How many graphs have been captured."""
+        return 0 if self.reason is not None else len(self._recordings)
+
     def __call__(self, train_batch: Any, val_batch: Any = None) -> Tensor:
         """Take a step; arguments and result as for `EagerStep`."""
         if self.reason is not None:

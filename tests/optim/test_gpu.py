@@ -106,7 +106,7 @@ def steps(rule, variant, *, graphed, nonfinite="raise"):
         other = 47 - number
         losses.append(step((x[number], y[number]), (x[other], y[other])))
     optimizer.settle()
-    assert not graphed or step._recordings
+    assert not graphed or step.graphs
     return optimizer.rho, torch.stack(losses), [parameter.detach() for parameter in model.parameters()]
 
 
@@ -147,7 +147,7 @@ def test_a_loss_that_waits_for_the_device_is_told_of():
         return value if float(value) >= 0 else -value
 
     step = GraphedStep(optimizer, loss)
+    batch = torch.ones(8, 4, device="cuda")
     with pytest.warns(UserWarning, match=r"a step waits for the device, at .*test_gpu"):
-        for _ in range(6):
-            step(torch.ones(8, 4, device="cuda"))
+        [step(batch) for _ in range(6)]
     assert optimizer.steps == 6
