@@ -77,9 +77,8 @@ class Validation:
             return None
         return [partial(self._loss, number) for number in range(self._step.val_parts)]
 
-    @property
-    def batch(self) -> Any:
-        """The batch itself, where the step takes it from."""
+    def make(self) -> Any:
+        """The batch itself, made now if it was not before."""
         if callable(self._batch):
             self._batch = self._batch()
         return self._batch
@@ -88,7 +87,7 @@ class Validation:
         assert self._step.val_loss is not None
         if not self.used:
             self.used = True
-            self._parts = self._step.split(self._place(self.batch), self._step.val_parts)
+            self._parts = self._step.split(self._place(self.make()), self._step.val_parts)
         return self._step.val_loss(self._parts[number])
 
 

@@ -41,6 +41,7 @@ class ImmediateGuard(Stateful):
     """For devices whose results the host has at once."""
 
     immediate = True
+    has_updated = True  # or not: here it makes no difference
     remembers = ("skipped",)
 
     def __init__(self, *, skip: bool, scale: NoScale | LossScale):
@@ -107,6 +108,11 @@ class DeferredGuard(Stateful):
     @property
     def skipped(self) -> int:
         return int(self._skipped)
+
+    @property
+    def has_updated(self) -> bool:
+        """Whether an update was made: until then every step waits for its verdict."""
+        return not self._fresh
 
     def begin(self) -> None:
         self._number = self._number + 1

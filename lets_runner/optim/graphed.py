@@ -95,6 +95,7 @@ class GraphedStep(EagerStep):
         self._state = StaticState(self.optimizer)
         self._rates = [torch.zeros((), device=self.sam.device) for _ in self.optimizer.param_groups]
         self._seen: dict[Hashable, int] = {}
+        self._validating: set[Hashable] = set()  # kinds whose steps have used a validation batch
         self._rehearsals: dict[Hashable, Rehearsal] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._batches: dict[Hashable, StaticBatch] = {}
@@ -120,13 +121,13 @@ class GraphedStep(EagerStep):
             self._seen[kind] = self._seen.get(kind, 0) + 1
             if self._seen[kind] == self.warmup:
                 return self._rehearse(kind, train_batch, val_batch)
-            return self._eager(train_batch, Validation(self, val_batch))
+            return self._warm_up(kind, train_batch, val_batch)
 
     def _kind(self, train_batch: Any) -> Hashable | None:
         """Of the coming step: those of one kind share a graph. None where only the step itself can tell."""
         number = self.sam.steps + 1
         branches = self.sam.branch(number), self.optimizer.branch(number)
-        if None in branches:
+        if None in branches or not self.sam.has_updated:
             return None
         if self._weights != self._state.weights():
             self._forget()
@@ -147,10 +148,19 @@ class GraphedStep(EagerStep):
             self.sam.last = Last(*_joined(self.sam.last).unbind())  # ρ and others may stand where a graph will write
         return result
 
+    def _warm_up(self, kind: Hashable, train_batch: Any, val_batch: Any) -> Tensor:
+        validation = Validation(self, val_batch)
+        result = self._eager(train_batch, validation)
+        if validation.used:
+            self._validating.add(kind)
+        return result
+
     def _rehearse(self, kind: Hashable, train_batch: Any, val_batch: Any) -> Tensor:
         """An eager step that is watched: what would break a capture is found here, where it breaks nothing."""
         notes = Rehearsal()
         validation = Validation(self, val_batch, place=partial(self._placed, "val"))
+        if kind in self._validating:
+            validation.make()  # unwatched: a loader may wait for the device
         with (
             self._recorder.watch() as reasons,
             self._hosted_by(partial(RehearsedHost, notes=notes, offset=self._recorder.offset)),
@@ -159,7 +169,7 @@ class GraphedStep(EagerStep):
         if notes.reads_number:
             reasons.append("a step reads its number: what follows from it must come from step.planned")
         if validation.used:
-            notes.validation = form(validation.batch)
+            notes.validation = form(validation.make())
         self._state.settle()
         self._rehearsals[kind] = notes
         if reasons:
@@ -230,10 +240,10 @@ class GraphedStep(EagerStep):
 
     def _fits(self, notes: Rehearsal, validation: Validation) -> bool:
         """Whether there is a validation batch as the graph needs it."""
-        return notes.validation is None or (validation.there and form(validation.batch) == notes.validation)
+        return notes.validation is None or (validation.there and form(validation.make()) == notes.validation)
 
     def _placed_as(self, notes: Rehearsal, train_batch: Any, validation: Validation) -> tuple[Any, Any]:
-        val = None if notes.validation is None else self._placed("val", validation.batch)
+        val = None if notes.validation is None else self._placed("val", validation.make())
         return self._placed("train", train_batch), val
 
     def _fill_rates(self) -> None:

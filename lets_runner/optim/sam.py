@@ -349,6 +349,11 @@ class SAM(Passes):
         self._rho = scalar(value, self.device)
 
     @property
+    def has_updated(self) -> bool:
+        """Whether no step waits for the device any more, as the first ones do on an accelerator."""
+        return self._guard.has_updated
+
+    @property
     def radius_is_zero(self) -> bool:
         """Whether ρ was set to 0: then no step perturbs."""
         return self._rho_is_zero
