@@ -10,6 +10,7 @@ from lets_runner.optim.fisher_sam import FisherSAM
 from lets_runner.optim.gap_matching import GapMatching
 from lets_runner.optim.graphed import GraphedStep
 from lets_runner.optim.gsam import GSAM
+from lets_runner.optim.horizon import HorizonLETS
 from lets_runner.optim.le_sam import LESAM
 from lets_runner.optim.lets import LETS
 from lets_runner.optim.looksam import LookSAM
@@ -44,6 +45,7 @@ __all__ = [
     "FixedRadius",
     "GapMatching",
     "GraphedStep",
+    "HorizonLETS",
     "Last",
     "LearningRateRadius",
     "LinearRadius",

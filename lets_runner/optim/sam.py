@@ -200,6 +200,8 @@ class SAM(Passes):
         rule.before_perturbation(step, val)
         if not self._rho_is_zero and self.perturbs(step):
             self.perturbed_steps += 1
+            self._sharing.aim(self, step)
+            rule.before_epsilon(step)
             step.rho = self._rho = self.radius(step)
             self._sharing.perturbed_pass(self, step, rule)
             assert step.perturbed_gradient is not None and step.perturbed_loss is not None
@@ -244,10 +246,13 @@ class SAM(Passes):
         step.gradient = self.gradients(step.params)
         step.gradient_norm = vector.norm(step.gradient)
 
-    def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None:
-        """Fill in what θ + ρε̂ tells, ρ being known, and let `rule` look; the weights come back."""
-        step.reduces = reduce
+    def aim(self, step: Step) -> None:
+        """Fill in where the perturbation goes."""
         step.direction, step.direction_norm = self.direction(step)
+
+    def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None:
+        """Fill in what θ + ρε̂ tells, ρ and ε̂ being known, and let `rule` look; the weights come back."""
+        step.reduces = reduce
         with self._perturbed_weights(step), frozen(self.normalisers):
             step.host.rewind(step.mark)
             step.perturbed_loss = self.differentiate(
@@ -283,7 +288,7 @@ class SAM(Passes):
         return self._buffers[param]
 
     def _roll_back(self, step: Step, before: Vector) -> None:
-        if step.perturbed:
+        if step.perturbed_loss is not None:  # or the copies are those of an earlier step, and the weights as they were
             vector.copy_(step.params, [self._buffer(p) for p in step.params])
         for buffer, old in zip(statistics(self.normalisers), before, strict=True):
             buffer.copy_(old)

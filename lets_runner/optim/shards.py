@@ -28,8 +28,12 @@ class WholeBatch:
         """`step` learns L, g and the parameters that have one."""
         sam.first_pass(step)
 
+    def aim(self, sam: SAM, step: Step) -> None:
+        """`step` learns d and n, or n alone where every shard has a d of its own."""
+        sam.aim(step)
+
     def perturbed_pass(self, sam: SAM, step: Step, rule: Observer) -> None:
-        """`step` learns ε̂, L⁺ and g_s; the weights are θ again."""
+        """`step` learns L⁺ and g_s; the weights are θ again."""
         sam.perturbed_pass(step, rule)
 
     def gather(self, tangent: Vector) -> Vector:
@@ -60,15 +64,20 @@ class EachShard:
         step.gradient = self._mean(step.params, [(shard.params, shard.gradient) for shard in self._shards])
         step.gradient_norm = vector.norm(step.gradient)
 
+    def aim(self, sam: SAM, step: Step) -> None:
+        for shard in self._shards:
+            sam.aim(shard)
+        norms = [shard.direction_norm for shard in self._shards if shard.direction_norm is not None]
+        step.direction_norm = torch.stack(norms).mean()
+        self.ranks.mean_([step.direction_norm])
+
     def perturbed_pass(self, sam: SAM, step: Step, rule: Observer) -> None:
         shards, self._shards = self._shards, []
         for shard in shards:
             shard.rho = step.rho
             sam.perturbed_pass(shard, rule, reduce=False)
-        norms = [shard.direction_norm for shard in shards if shard.direction_norm is not None]
         losses = [shard.perturbed_loss for shard in shards if shard.perturbed_loss is not None]
-        step.direction_norm, step.perturbed_loss = torch.stack(norms).mean(), torch.stack(losses).mean()
-        self.ranks.mean_([step.direction_norm])
+        step.perturbed_loss = torch.stack(losses).mean()
         pairs = [(shard.params, shard.perturbed_gradient) for shard in shards]
         step.perturbed_gradient = self._mean(step.params, pairs)
 

@@ -107,6 +107,9 @@ class Observer:
     def before_perturbation(self, step: Step, val: Batch | None) -> None:
         """`step` knows L, g and ‖g‖; the weights are θ_t. The radius may still be moved."""
 
+    def before_epsilon(self, step: Step) -> None:
+        """`step` knows d and n too: the radius may still be moved. Called only in steps that perturb."""
+
     def while_perturbed(self, step: Step) -> None:
         """`step` knows ε̂, L⁺ and g_s too; the weights are θ_t + ρε̂. Called only in steps that perturb."""
 

@@ -102,7 +102,8 @@ CASES = {
         if variant in NO_RULE
         else [("lets", "sgd"), ("lets", "adamw"), ("lets_paper", "sgd"), ("gap_matching", "sgd")]
     )
-} | {f"{v}-{r}-sgd": (v, r, "sgd") for v in ("sam", "asam") for r in ("exact", "clipped")}
+} | {f"{v}-{r}-sgd": (v, r, "sgd") for v in ("sam", "asam") for r in ("exact", "clipped", "horizon")}
+CASES["m_sam-horizon-sgd"] = ("m_sam", "horizon", "sgd")
 # What is left for weights in shards: no second derivative, no m-SAM, and the rules once each.
 SHARDED = [
     n

@@ -221,7 +221,7 @@ def test_counts_the_gradient_evaluations_that_ran(variant, rule):
     for number in range(12):
         optimizer.step(closure(number), closure(29 - number))
     assert optimizer.gradient_evaluations == backwards
-    upper = {"lets": 1, "lets_paper": 2}.get(rule, 0)
+    upper = {"lets": 1, "lets_paper": 2, "horizon": 1}.get(rule, 0)
     assert backwards == 12 + (1 + upper) * optimizer.sam.perturbed_steps
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, LookSAM, Ramp, VaSSO
+from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, HorizonLETS, LookSAM, Ramp, VaSSO
 from lets_runner.optim.finite import DeferredGuard
 
 READS = {
@@ -26,6 +26,7 @@ RULES = {
     "lets_paper": lambda sam: LETS(sam, curvature="diag", upper_batch="same", gap_ema=0.0, bounds=(0.0, float("inf"))),
     "lets_exact": lambda sam: LETS(sam, curvature="exact", every=2),
     "gap_matching": GapMatching,
+    "horizon": lambda sam: HorizonLETS(sam, total_steps=10),
 }
 
 
