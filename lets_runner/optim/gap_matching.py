@@ -10,6 +10,9 @@ a bar for a bias-corrected moving average:
 
 A ρ so large that nothing is learned closes the gap; then D vanishes and ρ falls, where a rule that minimises gap² would
 stay. It fails where validation labels are cleaner than training labels: the gap is negative and ρ falls to its bound.
+And it fails on images: with 12,000 of CIFAR-10, 40 % of their labels wrong, a ResNet-18 ended at 20.6 % from ρ = 0.05
+and at 11.4 % from 0.2 (50 epochs, one seed), where SGD has 58.4 %; the gradient vanishes with what was learned, and ρ
+runs away. Over ASAM it came to 65.8 %. Horizon LETS (`horizon`) ties ρ to the progress of the loss instead.
 """
 
 import torch
