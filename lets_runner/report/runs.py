@@ -24,7 +24,7 @@ NEEDED = ("seed", "epochs", "test_accuracy")
 SIGNS = ("summary.json", "epochs.csv", "steps.csv")  # a directory with one of them calls itself a run
 HASH = re.compile(r"# ([0-9a-f]{64})\n")  # first line of a config.yaml: the configuration, seed apart
 # Keys that do not make another configuration, as `lets_runner.config` has them.
-ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed")
+ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
 ASIDE_OF_DATA = ("download", "workers")
 
 Settings = dict[str, Any]
