@@ -21,7 +21,7 @@ from lets_runner.optim.ramp import Ramp
 from lets_runner.optim.rehearsal import NotGraphableError
 from lets_runner.optim.rst import RST
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.schedules import CosineRadius, LearningRateRadius, LinearRadius
+from lets_runner.optim.schedules import CosineRadius, LearningRateRadius, LinearRadius, PiecewiseRadius
 from lets_runner.optim.step import Last, Observer, Step
 from lets_runner.optim.unperturbed import UnperturbedSAM
 from lets_runner.optim.vasso import VaSSO
@@ -54,6 +54,7 @@ __all__ = [
     "NonFiniteError",
     "NotGraphableError",
     "Observer",
+    "PiecewiseRadius",
     "RadiusRule",
     "Ramp",
     "Step",

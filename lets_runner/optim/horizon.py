@@ -21,20 +21,17 @@ is a cosine, and counts in units of what it has been of late, no scale of losses
 import math
 
 import torch
-from torch import Tensor
 
 from lets_runner.optim import vector
 from lets_runner.optim.curvature import Secant
 from lets_runner.optim.memory import Memory
 from lets_runner.optim.radius import RadiusRule, checked_bounds, checked_every
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.scalar import Ema, scalar
+from lets_runner.optim.scalar import Ema, ScalarNormalised, scalar
 from lets_runner.optim.step import SMALLEST_NORM, Batch, Step
 
 FIRST_STEPS = 5  # L₀ is L̄ after these
-FIRST_LOOKS = 27  # at the validation loss; they teach what size h is of, and nothing else
-DECAY = 0.95  # of the averages L̄, n̄ and r²
-MOST = 3.0  # r that h counts for
+DECAY = 0.95  # of the averages L̄ and n̄
 
 
 class HorizonLETS(RadiusRule):
@@ -60,7 +57,7 @@ class HorizonLETS(RadiusRule):
         ValueError: a setting out of its range; in `step`, no validation closure.
     """
 
-    remembers = ("_nu", "_loss", "_norm", "_first_loss", "_updates", "_square", "_looks", "_displacement")
+    remembers = ("_nu", "_loss", "_norm", "_first_loss", "_updates", "_budget_optimizer", "_displacement")
     graphable = True
 
     def __init__(
@@ -86,13 +83,12 @@ class HorizonLETS(RadiusRule):
             raise ValueError(f"budget={budget}: must lie within bounds=({self.low}, {self.high}), above 0")
         self.every, self.floor = checked_every(every), floor
         self.decay = 1 - 1 / max(5.0, horizon * total_steps)
-        self.rate = min(speed / total_steps, 0.1) * self.every
 
         device = self.device
         self._nu = scalar(math.log(budget), device)
         self._loss, self._norm = Ema(DECAY, device), Ema(DECAY, device)
         self._first_loss, self._updates = scalar(0.0, device), scalar(0.0, device)
-        self._square, self._looks = scalar(0.0, device), scalar(0.0, device)  # r², and how often h was seen
+        self._budget_optimizer = ScalarNormalised(min(speed / total_steps, 0.1) * self.every, device)
         self._displacement = Memory(sam)  # Z
         self._secant = Secant()
 
@@ -145,16 +141,6 @@ class HorizonLETS(RadiusRule):
         length = vector.norm(gradient) * vector.norm(displacement)
         self.sam.forget_gradients()
         self.sam.check("validation", step, step.val_loss, slope)
-        self._learn((slope / length.clamp(min=SMALLEST_NORM)).to(self._nu.dtype), self._teaches(step))
-
-    def _learn(self, cosine: Tensor, active: Tensor) -> None:
-        """Move ν against h, in units of what size h has been of."""
-        active = active & torch.isfinite(cosine)
-        square = torch.where(self._looks == 0, cosine.square(), self._square)
-        spread = square.sqrt().clamp(min=SMALLEST_NORM)
-        move = (cosine / spread).clamp(-MOST, MOST)
-        bounded = torch.minimum(cosine.square(), MOST**2 * square)
-        self._square = torch.where(active, DECAY * square + (1 - DECAY) * bounded, self._square)
-        self._looks = self._looks + active
-        nu = (self._nu - self.rate * move).clamp(math.log(self.low), math.log(self.high))
-        self._nu = torch.where(active & (self._looks > FIRST_LOOKS), nu, self._nu)
+        cosine = (slope / length.clamp(min=SMALLEST_NORM)).to(self._nu.dtype)
+        nu = self._budget_optimizer.step(self._nu, cosine, self._teaches(step) & torch.isfinite(cosine))
+        self._nu = nu.clamp(math.log(self.low), math.log(self.high))

@@ -13,6 +13,7 @@ What is learned is ν = log ρ, so everything here is with respect to ν: u = ρ
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -23,9 +24,15 @@ from lets_runner.optim.curvature import CURVATURES
 from lets_runner.optim.memory import Memory
 from lets_runner.optim.radius import RadiusRule, checked_bounds, checked_every, checked_start
 from lets_runner.optim.sam import SAM
-from lets_runner.optim.scalar import Ema, ScalarAdam, ScalarSGD, scalar
+from lets_runner.optim.scalar import Ema, ScalarAdam, ScalarNormalised, ScalarSGD, scalar
 from lets_runner.optim.step import Batch, Step
 from lets_runner.optim.vector import Vector
+
+RHO_OPTIMIZERS: dict[str, Callable[[float, torch.device, float], Any]] = {
+    "adam": lambda lr, device, eps: ScalarAdam(lr, device, eps=eps),
+    "sgd": lambda lr, device, _: ScalarSGD(lr, device),
+    "normalised": lambda lr, device, _: ScalarNormalised(lr, device),
+}
 
 
 class LETS(RadiusRule):
@@ -44,7 +51,7 @@ class LETS(RadiusRule):
         gap_ema: decay of the average that replaces Δ in dF/dν; 0 for the raw Δ. E[Δ²] of a minibatch is the squared gap
             plus a variance, and the variance pushes ρ up for ever.
         bounds: of ρ; None for what the variant states, (0, inf) for none.
-        rho_optimizer: "adam" or "sgd", on ν.
+        rho_optimizer: on ν: "adam", "sgd", or "normalised", which counts dF/dν in units of what it has been of late.
         rho_lr: its learning rate; "auto" is 20 · `every` / `total_steps`, at most 0.03: 20 / (number of ρ updates)
             over a variant that perturbs in every step, and less over one that does not.
         rho_eps: Adam's ε. A large one lets ρ rest when the signal is gone.
@@ -69,7 +76,7 @@ class LETS(RadiusRule):
         objective: Literal["gap", "val"] = "gap",
         gap_ema: float = 0.99,
         bounds: tuple[float, float] | None = None,
-        rho_optimizer: Literal["adam", "sgd"] = "adam",
+        rho_optimizer: Literal["adam", "sgd", "normalised"] = "adam",
         rho_lr: float | Literal["auto"] = 0.03,
         rho_eps: float = 1e-3,
         lr_invariant: bool = True,
@@ -79,7 +86,7 @@ class LETS(RadiusRule):
         _check_choice("curvature", curvature, *CURVATURES)
         _check_choice("upper_batch", upper_batch, "same", "next")
         _check_choice("objective", objective, "gap", "val")
-        _check_choice("rho_optimizer", rho_optimizer, "adam", "sgd")
+        _check_choice("rho_optimizer", rho_optimizer, *RHO_OPTIMIZERS)
         if curvature == "exact" and not sam.whole_weights:
             raise ValueError("curvature=exact: FSDP2 does not differentiate twice; take secant, or ddp")
         if not 0 <= gap_ema < 1:
@@ -96,9 +103,7 @@ class LETS(RadiusRule):
         self._curvature = CURVATURES[curvature]()
         self._nu = scalar(_log(checked_start(sam, self.bounds)), device)
         self._gap = Ema(gap_ema, device)
-        self._rho_optimizer = (
-            ScalarAdam(self.rho_lr, device, eps=rho_eps) if rho_optimizer == "adam" else ScalarSGD(self.rho_lr, device)
-        )
+        self._rho_optimizer = RHO_OPTIMIZERS[rho_optimizer](self.rho_lr, device, rho_eps)
         # What the next training batch completes: L(θ_{t+1}; V), ⟨∇L(θ_{t+1}; V), u⟩ and its scale; and u.
         self._pending: dict[str, Any] | None = None
         self._pending_response = Memory(sam, lasting=False)

@@ -65,3 +65,30 @@ class ScalarAdam(Stateful):
         self.second.update(gradient.square(), active)
         moved = x - self.lr * self.first.mean / (self.second.mean.sqrt() + self.eps)
         return torch.where(active, moved, x)
+
+
+class ScalarNormalised(Stateful):
+    """x ← x − lr clip(gradient/r, ±3), with r² ← .95 r² + .05 min(gradient², 9 r²) afterwards.
+
+    However large or small gradients are, x goes as far; and one that stands out moves neither x nor r by much.
+
+    Args:
+        warmup: so many gradients teach r alone.
+    """
+
+    DECAY = 0.95
+    MOST = 3.0  # r that a gradient counts for
+    remembers = ("square", "seen")
+
+    def __init__(self, lr: float, device: torch.device, *, warmup: int = 27):
+        self.lr, self.warmup = lr, warmup
+        self.square = scalar(0.0, device)  # r²
+        self.seen = scalar(0.0, device)
+
+    def step(self, x: Tensor, gradient: Tensor, active: Tensor) -> Tensor:
+        square = torch.where(self.seen == 0, gradient.square(), self.square)
+        move = (gradient / square.sqrt().clamp(min=torch.finfo(square.dtype).tiny)).clamp(-self.MOST, self.MOST)
+        bounded = torch.minimum(gradient.square(), self.MOST**2 * square)
+        self.square = torch.where(active, self.DECAY * square + (1 - self.DECAY) * bounded, self.square)
+        self.seen = self.seen + active
+        return torch.where(active & (self.seen > self.warmup), x - self.lr * move, x)

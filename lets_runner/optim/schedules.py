@@ -1,6 +1,9 @@
 """Radii that follow a plan made beforehand: the progress of the training, or the learning rate."""
 
 import math
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import pairwise
 
 from lets_runner.optim.radius import RadiusRule
 from lets_runner.optim.sam import SAM
@@ -48,6 +51,43 @@ class CosineRadius(LinearRadius):
 
     def share(self, progress: float) -> float:
         return (1 - math.cos(math.pi * progress)) / 2
+
+
+class PiecewiseRadius(RadiusRule):
+    """Through given points, along straight lines: any plan, such as a trajectory that was learned before.
+
+    Args:
+        sam: the variant; its ρ is of no account, but that 0 switches perturbations off.
+        total_steps: steps of the whole training.
+        points: pairs of progress, ever larger within 0 and 1, and ρ there; before the first and after the last it stays.
+    """
+
+    graphable = True
+
+    def __init__(self, sam: SAM, *, total_steps: int, points: Sequence[Sequence[float]]):
+        super().__init__(sam)
+        if total_steps < 1:
+            raise ValueError(f"total_steps={total_steps}: must be at least 1")
+        if not points or any(len(point) != 2 for point in points):
+            raise ValueError(f"points={points}: must be pairs of progress and radius, as in [[0, 0.01], [1, 0.2]]")
+        self.progress, self.radii = zip(*points, strict=True)
+        if not all(a < b for a, b in pairwise((-math.inf, *self.progress))) or not self.progress[0] >= 0:
+            raise ValueError(f"points={points}: progress must rise from point to point, within 0 and 1")
+        if self.progress[-1] > 1 or not all(0 <= rho < math.inf for rho in self.radii):
+            raise ValueError(f"points={points}: progress is at most 1, and a radius a finite number of at least 0")
+        self.total_steps = total_steps
+
+    def before_perturbation(self, step: Step, val: Batch | None) -> None:
+        self.sam.move_radius(step.planned(self.rho_at))
+
+    def rho_at(self, number: int) -> float:
+        """ρ of the step with this number, counted from 1."""
+        progress = (number - 1) / self.total_steps
+        place = bisect(self.progress, progress)
+        if place in (0, len(self.progress)):
+            return self.radii[max(0, place - 1)]
+        (left, right), (low, high) = self.progress[place - 1 : place + 1], self.radii[place - 1 : place + 1]
+        return low + (high - low) * (progress - left) / (right - left)
 
 
 class LearningRateRadius(RadiusRule):

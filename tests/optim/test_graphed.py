@@ -154,6 +154,7 @@ CASES = {
     "lets_every_2_over_looksam": lambda base, model: LETS(LookSAM(base, k=3, model=model), every=2),
     "lets_exact": lambda base, model: LETS(SAM(base, model=model), curvature="exact"),
     "lets_val_sgd": lambda base, model: LETS(SAM(base, model=model), objective="val", rho_optimizer="sgd"),
+    "lets_normalised": lambda base, model: LETS(SAM(base, model=model), rho_optimizer="normalised"),
     "gap_matching_every_2": lambda base, model: GapMatching(ASAM(base, 0.5, model=model), every=2),
     "clipped": lambda base, model: LETS(SAM(base, model=model, max_grad_norm=0.1)),
     "scaled": lambda base, model: LETS(SAM(base, model=model, loss_scale=2.0**10)),

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,8 +19,10 @@ from lets_runner import (
     LearningRateRadius,
     LinearRadius,
     LossMatching,
+    PiecewiseRadius,
     Ramp,
 )
+from lets_runner.optim.scalar import ScalarNormalised
 
 
 def sam(problem, rho=0.1, **settings):
@@ -186,6 +189,13 @@ def test_lets_refuses(problem, options, message):
         (LossMatching, {"h": -1.0}, "h=-1"),
         (LinearRadius, {"total_steps": 0}, "total_steps=0"),
         (CosineRadius, {"total_steps": 5, "end": -1.0}, "end=-1"),
+        (PiecewiseRadius, {"total_steps": 0, "points": [[0, 1]]}, "total_steps=0"),
+        (PiecewiseRadius, {"total_steps": 5, "points": []}, "pairs"),
+        (PiecewiseRadius, {"total_steps": 5, "points": [[0, 1, 2]]}, "pairs"),
+        (PiecewiseRadius, {"total_steps": 5, "points": [[0.5, 0.1], [0.5, 0.2]]}, "rise"),
+        (PiecewiseRadius, {"total_steps": 5, "points": [[-0.1, 0.1]]}, "rise"),
+        (PiecewiseRadius, {"total_steps": 5, "points": [[1.1, 0.1]]}, "at most 1"),
+        (PiecewiseRadius, {"total_steps": 5, "points": [[0, -0.1]]}, "at least 0"),
         (LearningRateRadius, {"rho_min": -1.0}, "rho_min=-1"),
         (LearningRateRadius, {"lr_min": 0.1}, "lr_min=0.1"),
         (Ramp, {"total_steps": 10, "cap": 0.0}, "cap=0"),
@@ -196,3 +206,25 @@ def test_lets_refuses(problem, options, message):
 def test_other_rules_refuse(problem, rule, options, message):
     with pytest.raises(ValueError, match=message):
         rule(sam(problem), **options)
+
+
+def test_normalised_counts_a_hypergradient_in_units_of_what_it_has_been():
+    """Winsorised, as the class states it; and blind to the scale of the loss, which Adam's ε is not."""
+    rng = np.random.default_rng(0)
+    gradients = [float(g) for g in rng.standard_t(1.5, 60)]
+    active = torch.tensor(True)
+    ends = []
+    for scale in (1.0, 1e-6):
+        optimizer, x = ScalarNormalised(0.01, torch.device("cpu"), warmup=3), torch.tensor(0.0, dtype=torch.float64)
+        expected, square = 0.0, (scale * gradients[0]) ** 2
+        for number, g in enumerate(gradients):
+            x = optimizer.step(x, torch.tensor(scale * g, dtype=torch.float64), active)
+            if number >= 3:
+                expected -= 0.01 * min(max(scale * g / math.sqrt(square), -3.0), 3.0)
+            square = 0.95 * square + 0.05 * min((scale * g) ** 2, 9 * square)
+            assert x.item() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+        rested = optimizer.step(x, torch.tensor(1.0, dtype=torch.float64), torch.tensor(False))
+        assert rested.item() == x.item()
+        ends.append(x.item())
+    assert abs(ends[0]) > 0.01
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)

@@ -18,6 +18,7 @@ from lets_runner import (
     LearningRateRadius,
     LinearRadius,
     LossMatching,
+    PiecewiseRadius,
     Ramp,
     UnperturbedSAM,
 )
@@ -273,6 +274,12 @@ def test_schedules_follow_their_curves():
     assert radii(LinearRadius, 5, total_steps=4, end=0.1) == pytest.approx([0.2, 0.175, 0.15, 0.125, 0.1])
     cosine = [0.1 + 0.1 * math.cos(math.pi * t / 8) ** 2 for t in range(5)]
     assert radii(CosineRadius, 5, total_steps=4, end=0.1) == pytest.approx(cosine)
+
+
+def test_a_piecewise_radius_goes_through_its_points():
+    assert radii(PiecewiseRadius, 6, total_steps=4, points=[[0.25, 0.1], [0.5, 0.3], [1.0, 0.1]]) == pytest.approx(
+        [0.1, 0.1, 0.3, 0.2, 0.1, 0.1]
+    )
 
 
 def test_learning_rate_radius_follows_the_scheduler():
