@@ -18,6 +18,7 @@ import torch
 from lets_runner.data.images import ImageData
 from lets_runner.data.splits import Examples
 
+SHAPE = (3, 32, 32)  # of an image in a file
 PIXELS = 3 * 32 * 32
 PATIENCE = 30  # seconds without an answer before a download gives up
 # CIFAR-100's 20 superclasses, by their coarse label, as their five fine classes.
@@ -58,7 +59,7 @@ class CIFAR(ImageData):
         ValueError: a file that is not what it should be, by name.
     """
 
-    shape = (3, 32, 32)
+    shape = SHAPE
     label_bytes: int
     folder: str  # of the binary version
     train_files: tuple[str, ...]
@@ -82,7 +83,7 @@ class CIFAR(ImageData):
 
     def _read_binary(self, names: tuple[str, ...]) -> Examples:
         records = np.concatenate([self._records(self.root / self.folder / name) for name in names])
-        images = torch.from_numpy(records[:, self.label_bytes :].reshape(-1, *self.shape).copy())
+        images = torch.from_numpy(records[:, self.label_bytes :].reshape(-1, *SHAPE).copy())
         return Examples(images, torch.from_numpy(records[:, self.label_bytes - 1].astype(np.int64)))
 
     def _records(self, path: Path) -> np.ndarray:

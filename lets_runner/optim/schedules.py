@@ -59,7 +59,8 @@ class PiecewiseRadius(RadiusRule):
     Args:
         sam: the variant; its ρ is of no account, but that 0 switches perturbations off.
         total_steps: steps of the whole training.
-        points: pairs of progress, ever larger within 0 and 1, and ρ there; before the first and after the last it stays.
+        points: pairs of progress, ever larger within 0 and 1, and ρ there. Before the first and after the last it
+            stays.
     """
 
     graphable = True
