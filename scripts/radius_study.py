@@ -46,6 +46,7 @@ class Problem:
     ramps: tuple[float, ...] = ()  # where they end
     lets: tuple[float, ...] = ()  # where LETS starts
     starts: tuple[float, ...] = ()  # of `sam.rho` for horizon LETS, which takes no notice
+    every: int | None = None  # steps between looks at the validation loss, of a cheaper horizon LETS
 
     def methods(self) -> dict[str, tuple[str, ...]]:
         """The overrides of every line of its table but the replay."""
@@ -53,6 +54,8 @@ class Problem:
         found |= {f"SAM {rho:g}": ("method=sam", f"sam.rho={rho}") for rho in self.sam}
         found["horizon SAM"] = ("method=horizon_sam",)
         found |= {f"horizon SAM from {rho:g}": ("method=horizon_sam", f"sam.rho={rho}") for rho in self.starts}
+        if self.every is not None:
+            found[f"horizon SAM, every {self.every}"] = ("method=horizon_sam", f"radius.every={self.every}")
         found |= {
             f"ramp to {end:g} at {share:.0%}": (
                 "method=ramp_sam",
@@ -75,51 +78,67 @@ class Problem:
 
 
 DIGITS = {"plain": (), "batch_norm": ("model.batch_norm=true",), "mlp": ("model=mlp",)}
-SMALL = ("model=resnet8", "optimizer.lr=0.1")
-RADII, ASAM_RADII = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), (0.25, 0.5, 1.0, 2.0, 4.0)
+NETWORKS = {"plain": "convnet", "batch_norm": "convnet with BatchNorm", "mlp": "MLP"}
+DIGITS_RADII, DIGITS_ASAM_RADII = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), (0.25, 0.5, 1.0, 2.0, 4.0)
 IMAGE_RADII, IMAGE_ASAM_RADII = (0.025, 0.05, 0.1, 0.2, 0.4), (0.25, 0.5, 1.0, 2.0)
-ENDS = (0.1, 0.2, 0.3, 0.5)
+FINE_RADII = (0.0125, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.4)
+RAMPS = (0.1, 0.2, 0.3, 0.5)
 
 
 def problems() -> Iterator[tuple[str, Problem]]:
-    names = {"plain": "convnet", "batch_norm": "convnet with BatchNorm", "mlp": "MLP"}
-    for noise in (40, 0, 20):
-        words = ("data=cifar10_small", *SMALL, f"data.label_noise={noise / 100}")
-        yield (
-            f"cifar10-{noise}",
-            Problem(
-                f"CIFAR-10, 16×16, ResNet-8, {noise} % wrong labels",
-                words,
-                seeds=(2, 3, 4),
-                sam=IMAGE_RADII,
-                asam=IMAGE_ASAM_RADII if noise != 20 else (),
-                ramps=ENDS if noise == 40 else (),
-                lets=(0.05, 0.2) if noise == 40 else (),
-                starts=(0.01, 0.5) if noise == 40 else (),
-            ),
-        )
-        for network, chosen in DIGITS.items():
-            yield (
-                f"digits-{network}-{noise}",
-                Problem(
-                    f"Digits, {names[network]}, {noise} % wrong labels",
-                    (*chosen, f"data.label_noise={noise / 100}"),
-                    seeds=(5, 6, 7, 8, 9),
-                    sam=RADII,
-                    asam=ASAM_RADII if noise == 40 else (),
-                    ramps=ENDS if noise == 40 else (),
-                    lets=(0.05, 0.2) if noise == 40 else (),
-                    starts=STARTS if noise == 40 and network != "mlp" else (),
-                ),
-            )
+    for noise in (40, 20, 0):
+        yield f"cifar10-{noise}", images(noise)
+        for network in DIGITS:
+            yield f"digits-{network}-{noise}", digits(network, noise)
+    yield "cifar10-40-lr.03", images(40, lr=0.03)
+    yield "cifar10-40-long", images(40, epochs=100)
     yield (
         "cifar100-20",
         Problem(
             "CIFAR-100, 16×16, ResNet-8, 20 % wrong labels (held out)",
-            ("data=cifar100_small", *SMALL, "data.label_noise=0.2"),
+            ("data=cifar100_small", "model=resnet8", "optimizer.lr=0.1", "data.label_noise=0.2"),
             seeds=(2, 3, 4),
             sam=IMAGE_RADII,
+            asam=IMAGE_ASAM_RADII,
+            ramps=RAMPS,
         ),
+    )
+
+
+def images(noise: int, *, lr: float = 0.1, epochs: int = 40) -> Problem:
+    """CIFAR-10 in small; the whole of the grids where the constants were chosen."""
+    title = f"CIFAR-10, 16×16, ResNet-8, {noise} % wrong labels"
+    if lr != 0.1:
+        title += f", learning rate {lr:g}"
+    if epochs != 40:
+        title += f", {epochs} epochs"
+    words = ("data=cifar10_small", "model=resnet8", f"optimizer.lr={lr}", f"data.label_noise={noise / 100}")
+    main = noise == 40 and lr == 0.1 and epochs == 40
+    return Problem(
+        title,
+        words + ((f"epochs={epochs}",) if epochs != 40 else ()),
+        seeds=(2, 3, 4),
+        sam=FINE_RADII if main else IMAGE_RADII,
+        asam=IMAGE_ASAM_RADII if epochs == 40 and lr == 0.1 else (),
+        ramps=RAMPS,
+        lets=(0.05, 0.2) if main else (),
+        starts=(0.01, 0.5) if main else (),
+        every=4 if main else None,
+    )
+
+
+def digits(network: str, noise: int) -> Problem:
+    noisy = noise == 40
+    return Problem(
+        f"Digits, {NETWORKS[network]}, {noise} % wrong labels{' (held out)' if network == 'mlp' else ''}",
+        (*DIGITS[network], f"data.label_noise={noise / 100}"),
+        seeds=(5, 6, 7, 8, 9),
+        sam=DIGITS_RADII,
+        asam=DIGITS_ASAM_RADII,
+        ramps=RAMPS,
+        lets=(0.05, 0.2) if noisy else (),
+        starts=STARTS if noisy and network != "mlp" else (),
+        every=4 if noisy else None,
     )
 
 
@@ -138,8 +157,8 @@ class Results:
         if self.runs_file.exists():
             for row in csv.DictReader(self.runs_file.open(encoding="utf-8")):
                 self.runs[row["problem"], row["method"], int(row["seed"])] = row
-            for row in csv.reader(self.radii_file.open(encoding="utf-8")):
-                self.radii[row[0], row[1], int(row[2])] = [float(rho) for rho in row[3:]]
+            for problem, method, seed, *radii in csv.reader(self.radii_file.open(encoding="utf-8")):
+                self.radii[problem, method, int(seed)] = [float(rho) for rho in radii]
 
     def add(self, key: tuple[str, str, int], row: dict[str, str], radii: list[float]) -> None:
         with self.lock:
@@ -151,8 +170,9 @@ class Results:
                 writer.writeheader()
                 writer.writerows(self.runs[key] for key in keys)
             with self.radii_file.open("w", encoding="utf-8", newline="") as file:
-                writer_ = csv.writer(file, lineterminator="\n")
-                writer_.writerows([*key, *(f"{rho:.4g}" for rho in self.radii[key])] for key in keys)
+                csv.writer(file, lineterminator="\n").writerows(
+                    [*key, *(f"{rho:.4g}" for rho in self.radii[key])] for key in keys
+                )
 
     def accuracies(self, problem: str, method: str) -> list[float]:
         return [100 * float(row["test_accuracy"]) for key, row in self.runs.items() if key[:2] == (problem, method)]
