@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lets_runner import ASAM, LETS, SAM, GapMatching, GraphedStep
-from lets_runner.optim.cuda_graph import CudaRecorder
-from lets_runner.optim.eager import EagerStep
+from lets_runner.optim.graphs.cuda_graph import CudaRecorder
+from lets_runner.optim.graphs.eager import EagerStep
 
 Batch = tuple[Tensor, Tensor]
 

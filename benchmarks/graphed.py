@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from lets_runner import GraphedStep
 from lets_runner.cli import CONF
-from lets_runner.optim.eager import EagerStep
+from lets_runner.optim.graphs.eager import EagerStep
 
 STEPS = 24
 EAGER = ("ae_sam", "ae_looksam")  # variants that ask for a number in every step, and so are never captured

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from lets_runner.optim.vector import is_sharded, sharded_like
+from lets_runner.optim.engine.vector import is_sharded, sharded_like
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from lets_runner import build, cli
 from lets_runner.build import pick_device
 from lets_runner.config import UserError
 from lets_runner.optim import GraphedStep
-from lets_runner.optim.eager import EagerStep
+from lets_runner.optim.graphs.eager import EagerStep
 from lets_runner.run import read_summary
 
 ROOT = Path(lets_runner.__file__).parents[1]

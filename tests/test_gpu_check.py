@@ -12,8 +12,8 @@ from benchmarks import gpu
 from benchmarks.graphed import ShortError, same_as_eager
 from lets_runner import GraphedStep
 from lets_runner.data import CIFAR10
-from lets_runner.optim.eager import EagerStep
-from lets_runner.optim.finite import DeferredGuard
+from lets_runner.optim.engine.finite import DeferredGuard
+from lets_runner.optim.graphs.eager import EagerStep
 
 CPU = torch.device("cpu")
 DIGITS = ["model=mlp", "epochs=5"]

@@ -10,7 +10,7 @@ from optim.tape import TapeRecorder
 from torch import nn
 
 from lets_runner import LETS, SAM, GraphedStep
-from lets_runner.optim.finite import DeferredGuard
+from lets_runner.optim.engine.finite import DeferredGuard
 from lets_runner.tasks import Classification
 from lets_runner.trainer import Trainer
 

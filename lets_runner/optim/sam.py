@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lets_runner.optim import finite, sensitivity, vector
-from lets_runner.optim.batchnorm import frozen, normalisers, statistics
-from lets_runner.optim.host import Host
-from lets_runner.optim.passes import Passes, closures_of
-from lets_runner.optim.scalar import scalar
-from lets_runner.optim.shards import EachShard, WholeBatch
+from lets_runner.optim.engine import finite, sensitivity, vector
+from lets_runner.optim.engine.batchnorm import frozen, normalisers, statistics
+from lets_runner.optim.engine.host import Host
+from lets_runner.optim.engine.passes import Passes, closures_of
+from lets_runner.optim.engine.scalar import scalar
+from lets_runner.optim.engine.shards import EachShard, WholeBatch
+from lets_runner.optim.engine.vector import Vector
 from lets_runner.optim.step import Batch, Closure, Last, Observer, Step, mean_loss
-from lets_runner.optim.vector import Vector
 
 NOBODY = Observer()
 

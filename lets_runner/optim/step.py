@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lets_runner.optim import vector
-from lets_runner.optim.host import Host, Mark, Plan
-from lets_runner.optim.vector import Vector
+from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.host import Host, Mark, Plan
+from lets_runner.optim.engine.vector import Vector
 
 Closure = Callable[[], Tensor]
 Batch = Closure | Sequence[Closure]  # of a whole batch, or of parts of equal size

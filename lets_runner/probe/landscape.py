@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lets_runner.optim import vector
-from lets_runner.optim.vector import Vector
+from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.vector import Vector
 from lets_runner.probe.objective import Objective
 
 AXES = ("alpha", "beta")

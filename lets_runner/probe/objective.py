@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lets_runner.optim import vector
-from lets_runner.optim.vector import Vector
+from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.vector import Vector
 from lets_runner.tasks import Task
 
 Examples = tuple[Tensor, ...]  # what makes a batch, with all examples along the first dimension

@@ -11,9 +11,9 @@ rescaling of the weights that leaves the function as it is leaves this as it is,
 import torch
 from tqdm import tqdm
 
-from lets_runner.optim import vector
+from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.vector import Vector
 from lets_runner.optim.step import SMALLEST_NORM
-from lets_runner.optim.vector import Vector
 from lets_runner.probe.objective import Objective
 
 XI = 0.01  # ASAM's ξ

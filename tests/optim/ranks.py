@@ -172,7 +172,7 @@ def main(out):
 
     def resumed(case):
         state = copy.deepcopy(results[f"ddp saved {case.name}"])  # torch's optimizers go on in what they load
-        from lets_runner.optim.vector import sharded_like
+        from lets_runner.optim.engine.vector import sharded_like
 
         with torch.no_grad():
             for param, value in zip(case.bare.parameters(), state["model"], strict=True):

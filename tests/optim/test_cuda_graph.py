@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from lets_runner.optim.cuda_graph import CudaRecorder, why_not
+from lets_runner.optim.graphs.cuda_graph import CudaRecorder, why_not
 
 DEVICE = torch.device("cuda:0")
 

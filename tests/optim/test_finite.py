@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lets_runner import LETS, SAM, FixedRadius, GapMatching, NonFiniteError
-from lets_runner.optim import finite, passes
-from lets_runner.optim.finite import LATENCY, DeferredGuard
-from lets_runner.optim.ranks import Alone
+from lets_runner.optim.engine import finite, passes
+from lets_runner.optim.engine.finite import LATENCY, DeferredGuard
+from lets_runner.optim.engine.ranks import Alone
 
 
 def make(nonfinite="raise", rule=LETS, **settings):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, GraphedStep, LookSAM, NonFiniteError
-from lets_runner.optim.eager import EagerStep
+from lets_runner.optim.graphs.eager import EagerStep
 
 pytestmark = [
     pytest.mark.gpu,

@@ -29,9 +29,9 @@ from lets_runner import (
     NotGraphableError,
     RadiusRule,
 )
-from lets_runner.optim import sensitivity
-from lets_runner.optim.eager import EagerStep
-from lets_runner.optim.finite import DeferredGuard
+from lets_runner.optim.engine import sensitivity
+from lets_runner.optim.engine.finite import DeferredGuard
+from lets_runner.optim.graphs.eager import EagerStep
 
 CPU = torch.device("cpu")
 LR = 2.0**-5  # as all rates below: a number of float32, in which a graph reads them

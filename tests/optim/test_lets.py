@@ -22,7 +22,7 @@ from lets_runner import (
     PiecewiseRadius,
     Ramp,
 )
-from lets_runner.optim.scalar import ScalarNormalised
+from lets_runner.optim.engine.scalar import ScalarNormalised
 
 
 def sam(problem, rho=0.1, **settings):

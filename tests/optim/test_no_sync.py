@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, HorizonLETS, LookSAM, Ramp, VaSSO
-from lets_runner.optim.finite import DeferredGuard
+from lets_runner.optim.engine.finite import DeferredGuard
 
 READS = {
     "aten._local_scalar_dense",

@@ -10,8 +10,8 @@ from optim.test_contract import BASES, PAIRS, VARIANTS, build_rule, build_sam, m
 from torch import nn
 
 from lets_runner import LETS, SAM, FixedRadius, GapMatching, LossMatching, NonFiniteError
-from lets_runner.optim.finite import DeferredGuard
-from lets_runner.optim.scaling import LossScale
+from lets_runner.optim.engine.finite import DeferredGuard
+from lets_runner.optim.engine.scaling import LossScale
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lets_runner.optim import sensitivity
+from lets_runner.optim.engine import sensitivity
 
 ADAMS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),

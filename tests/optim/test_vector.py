@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lets_runner.optim import vector
+from lets_runner.optim.engine import vector
 
 generator = torch.Generator().manual_seed(0)
 
