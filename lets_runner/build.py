@@ -127,11 +127,9 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
         asked["perturbation_sync"] = cfg.perturbation_sync
     if precision is Precision.fp16:
         asked["loss_scale"] = "dynamic"
-    sam = make(cfg, "sam", base, model=model, **asked)
     if precision is Precision.bf16:
-        low, high = sam.rho_bounds
-        sam.rho_bounds = max(low, BF16_SMALLEST_RHO), high
-    return make(cfg, "radius", sam)
+        asked["smallest_rho"] = BF16_SMALLEST_RHO
+    return make(cfg, "radius", make(cfg, "sam", base, model=model, **asked))
 
 
 def _steps(cfg: DictConfig, optimizer: RadiusRule) -> Callable[..., EagerStep]:

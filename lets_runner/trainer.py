@@ -14,7 +14,7 @@ from lets_runner.processes import Processes
 from lets_runner.tasks.task import Output, Task
 
 ALONE = Processes()
-BREATH = 0.5  # seconds of training between two records, at least
+MIN_RECORD_SECONDS = 0.5  # of training between two records
 
 
 class Loader(Protocol):
@@ -133,7 +133,7 @@ class Trainer:
             except FloatingPointError:
                 yield Record(self._flush(), None, self.step, checkpoint=False)
                 raise
-            if due or time.perf_counter() - started > BREATH:
+            if due or time.perf_counter() - started > MIN_RECORD_SECONDS:
                 steps = self._flush()
                 epoch = self._end_epoch(started) if ends else None
                 self.seconds += time.perf_counter() - started

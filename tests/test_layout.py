@@ -33,6 +33,16 @@ ALLOWED = {
     "probe": {"optim", "run", "tasks"},
     "probe_cli": {"build", "config", "data", "probe", "run"},
 }
+# The same inside `optim`: from what every step is made of to what is built on it.
+OPTIM = {
+    "__init__": {"engine", "graphs", "rules", "sam", "step", "variants"},
+    "engine": {"step"},
+    "step": {"engine"},
+    "sam": {"engine", "step"},
+    "variants": {"engine", "sam", "step"},
+    "rules": {"engine", "sam", "step"},
+    "graphs": {"engine", "step"},
+}
 OUTSIDE = {
     "optim": {"torch"},
     "tasks": {"torch"},
@@ -73,6 +83,16 @@ def test_imports_follow_the_plan(path):
             assert rest[0] in ALLOWED[part] | {part}, f"{part} imports {name}"
         elif top not in sys.stdlib_module_names:
             assert top in OUTSIDE.get(part, set()), f"{part} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "optim").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_imports_within_the_library_follow_the_plan(path):
+    part = path.relative_to(ROOT / "optim").parts[0].removesuffix(".py")
+    for name in imports(path):
+        if name.startswith("lets_runner.optim."):
+            assert name.split(".")[2] in OPTIM[part] | {part}, f"{part} imports {name}"
 
 
 @pytest.mark.parametrize("name", ["lets_runner", "lets_runner.optim"])

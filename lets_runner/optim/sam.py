@@ -4,30 +4,31 @@ Foret, Kleiner, Mobahi, Neyshabur, *Sharpness-Aware Minimization for Efficiently
 ICLR 2021 (arXiv 2010.01412), equation 2 and Algorithm 1:
 
     ε̂ = g / ‖g‖        θ_{t+1} = BaseOpt(θ_t, ∇L(θ_t + ρ ε̂))
+
+`SAM._run` is that algorithm. What keeps its passes right stands in `engine`.
 """
 
-import math
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lets_runner.optim.engine import finite, sensitivity, vector
-from lets_runner.optim.engine.batchnorm import frozen, normalisers, statistics
+from lets_runner.optim.engine import sensitivity, vector
+from lets_runner.optim.engine.batchnorm import frozen, normalisers
 from lets_runner.optim.engine.host import Host
-from lets_runner.optim.engine.passes import Passes, closures_of
+from lets_runner.optim.engine.passes import closures_of
+from lets_runner.optim.engine.radius import Radius
 from lets_runner.optim.engine.scalar import scalar
 from lets_runner.optim.engine.shards import EachShard, WholeBatch
 from lets_runner.optim.engine.vector import Vector
 from lets_runner.optim.step import Batch, Closure, Last, Observer, Step, mean_loss
 
-NOBODY = Observer()
+NO_RULE = Observer()
 
 
-class SAM(Passes):
+class SAM(Radius):
     """SAM around a built base optimizer, and the base class of its variants.
 
         optimizer = SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model)
@@ -49,6 +50,8 @@ class SAM(Passes):
     Args:
         base: the optimizer that takes the step; its `param_groups` and state are shared.
         rho: radius ρ ≥ 0 in the norm of the variant; with 0 every step is the base optimizer's own.
+        smallest_rho: radius rules go no lower. Under bfloat16 autocast take 1e-2: below, what a perturbation changes in
+            a gradient drowns in rounding.
         model: whose batch-norm statistics only the first pass of a step shall update. Without it they count twice.
         max_grad_norm: clip the descent gradient to this norm before the base optimizer sees it.
         perturbation_sync: "global" for one perturbation of the whole batch, or "local" for one of every process along
@@ -65,7 +68,6 @@ class SAM(Passes):
         TypeError: `base` is not an optimizer.
     """
 
-    rho_bounds: tuple[float, float] = (1e-3, 0.5)  # where a radius rule may take ρ unless it is told otherwise
     uses_radius = True
     own_radius: str | None = None  # why no radius rule may choose ρ, where that is so
     local_perturbations = True  # whether processes may perturb differently: not if what they keep would then differ
@@ -73,7 +75,29 @@ class SAM(Passes):
     per_sample = False  # whether closures must return the loss of every example, as a vector
     shard_size: int | None = None  # with several closures a step: the examples that each of them should have
     graphable = True  # said by every class for itself: a CUDA graph may repeat its steps, see `GraphedStep`
-    remembers: tuple[str, ...] = (*Passes.remembers, "_rho", "_rho_is_zero", "steps", "perturbed_steps", "_guard")
+    remembers: tuple[str, ...] = (*Radius.remembers, "steps", "perturbed_steps")
+
+    def _run(self, step: Step, val: Batch | None, rule: Observer) -> None:
+        """The algorithm: two passes, with the moments at which a radius rule may look and act."""
+        self._sharing.first_pass(self, step)
+        self.share_statistics()
+        self.check("first", step, step.loss, step.gradient_norm)
+        rule.before_perturbation(step, val)
+        if not self.radius_is_zero and self.perturbs(step):
+            self.perturbed_steps += 1
+            self._sharing.aim(self, step)
+            rule.before_epsilon(step)
+            step.rho = self._rho = self.radius(step)
+            self._sharing.perturbed_pass(self, step, rule)
+            assert step.perturbed_gradient is not None and step.perturbed_loss is not None
+            self.check("perturbed", step, step.perturbed_loss, vector.norm(step.perturbed_gradient))
+        self._descend(step)
+        rule.before_update(step, val)
+        self._guard.update(self.inner)
+        step.updated = True
+        self.finish(step)
+        step.release_buffers()
+        rule.after_update(step, val)
 
     def __init__(
         self,
@@ -81,29 +105,24 @@ class SAM(Passes):
         rho: float = 0.05,
         *,
         model: nn.Module | None = None,
+        smallest_rho: float = 0.0,
         max_grad_norm: float | None = None,
         nonfinite: Literal["raise", "skip"] = "raise",
         perturbation_sync: Literal["global", "local"] = "global",
         loss_scale: Literal["dynamic"] | float | None = None,
     ):
-        super().__init__(base, model, loss_scale=loss_scale)
+        super().__init__(base, model, loss_scale=loss_scale, nonfinite=nonfinite)
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={max_grad_norm}: must be above 0, or None for no clipping")
-        if nonfinite not in ("raise", "skip"):
-            raise ValueError(f"nonfinite={nonfinite!r}: must be 'raise' or 'skip'")
         if perturbation_sync not in ("global", "local"):
             raise ValueError(f"perturbation_sync={perturbation_sync}: must be global or local")
         self.max_grad_norm = max_grad_norm
-        self.nonfinite = nonfinite
         self.steps = 0
         self.perturbed_steps = 0
         self.rho = rho
-        self._nan = scalar(math.nan, self.device)
-        self._guard = finite.guard(
-            self.device, skip=nonfinite == "skip", scale=self._scale, together=self._ranks.size > 1
-        )
+        self.limit_radius(smallest_rho)
+        self._nan = scalar(float("nan"), self.device)
         self._sharing = self._who_shares(perturbation_sync)
-        self._buffers: dict[Tensor, Tensor] = {}
         self.host_of: Callable[[int, torch.device], Host] = Host
         self.last = self._seen(self.blank_step((), Host(0, self.device)))
 
@@ -150,7 +169,7 @@ class SAM(Passes):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, train: Batch, val: Batch | None = None, *, rule: Observer = NOBODY
+        self, train: Batch, val: Batch | None = None, *, rule: Observer = NO_RULE
     ) -> Tensor:
         """Take one step; returns L(θ_t; B) as a detached 0-dim tensor.
 
@@ -163,24 +182,14 @@ class SAM(Passes):
         return self.advance(train, val, rule=rule)
 
     @torch.no_grad()
-    def advance(self, train: Batch, val: Batch | None = None, *, rule: Observer = NOBODY) -> Tensor:
+    def advance(self, train: Batch, val: Batch | None = None, *, rule: Observer = NO_RULE) -> Tensor:
         """`step` without its `poll`: what a CUDA graph can repeat."""
         self.steps += 1
-        self._guard.begin()
         self.normalisers = normalisers(self.model)
-        before = [buffer.clone() for buffer in statistics(self.normalisers)] if self._guard.immediate else []
         step = self.blank_step(closures_of(train), self.host_of(self.steps, self.device))
         step.branch = self.branch(self.steps)
-        try:
+        with self.guarded(step):
             self._run(step, val, rule)
-        except finite.NonFiniteError:
-            mended = self._guard.close(bad=True, updated=step.updated)
-            if not mended or not step.updated:
-                self._roll_back(step, before)
-            if not mended:
-                raise
-        else:
-            self._guard.close(bad=False, updated=True)
         self.last = self._seen(step)
         return step.loss
 
@@ -192,45 +201,6 @@ class SAM(Passes):
     def _seen(self, step: Step) -> Last:
         rho = self._rho if self.uses_radius else self._nan
         return Last(step.loss, step.val_loss, step.gap, step.hypergradient, rho, step.rho, step.gradient_norm)
-
-    def _run(self, step: Step, val: Batch | None, rule: Observer) -> None:
-        self._sharing.first_pass(self, step)
-        self._share_statistics()
-        self.check("first", step, step.loss, step.gradient_norm)
-        rule.before_perturbation(step, val)
-        if not self._rho_is_zero and self.perturbs(step):
-            self.perturbed_steps += 1
-            self._sharing.aim(self, step)
-            rule.before_epsilon(step)
-            step.rho = self._rho = self.radius(step)
-            self._sharing.perturbed_pass(self, step, rule)
-            assert step.perturbed_gradient is not None and step.perturbed_loss is not None
-            self.check("perturbed", step, step.perturbed_loss, vector.norm(step.perturbed_gradient))
-        self._descend(step)
-        rule.before_update(step, val)
-        self._guard.update(self.inner)
-        step.updated = True
-        self.finish(step)
-        step.let_go()
-        rule.after_update(step, val)
-
-    def _who_shares(self, perturbation_sync: str) -> WholeBatch | EachShard:
-        if not self.splits_batch and (perturbation_sync == "global" or self._ranks.size == 1):
-            return WholeBatch()
-        if not self.local_perturbations:
-            raise ValueError(
-                f"perturbation_sync=local: what {type(self).__name__} keeps from step to step must be the same in "
-                "every process; take global"
-            )
-        if not self.whole_weights:
-            why = "m-SAM" if self.splits_batch else "perturbation_sync=local"
-            raise ValueError(f"{why}: every process needs the whole weights for that; take ddp")
-        return EachShard(self._ranks, split=self.splits_batch)
-
-    def _share_statistics(self) -> None:
-        """Every process has seen its own part of the batch: give all of them the mean of the running statistics."""
-        if self._ranks.size > 1:
-            self._ranks.mean_(buffer for buffer in statistics(self.normalisers) if buffer.is_floating_point())
 
     def first_pass(self, step: Step, *, reduce: bool = True) -> None:
         """Fill in what the weights θ tell; `reduce` as in `differentiate`."""
@@ -253,7 +223,7 @@ class SAM(Passes):
     def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None:
         """Fill in what θ + ρε̂ tells, ρ and ε̂ being known, and let `rule` look; the weights come back."""
         step.reduces = reduce
-        with self._perturbed_weights(step), frozen(self.normalisers):
+        with self.perturbed_weights(step), frozen(self.normalisers):
             step.host.rewind(step.mark)
             step.perturbed_loss = self.differentiate(
                 step.closures, lambda n, loss: self.perturbed_objective(loss, step.losses[n]), reduce=reduce
@@ -271,27 +241,18 @@ class SAM(Passes):
         for param, gradient in zip(step.params, step.descent, strict=True):
             param.grad = gradient
 
-    @contextmanager
-    def _perturbed_weights(self, step: Step):
-        """θ + ρε̂ inside; outside θ again, from a copy, to the bit."""
-        saved = [self._buffer(p) for p in step.params]
-        vector.copy_(saved, step.params)
-        try:
-            vector.add_(step.params, step.epsilon())
-            yield
-        finally:
-            vector.copy_(step.params, saved)
-
-    def _buffer(self, param: Tensor) -> Tensor:
-        if param not in self._buffers:
-            self._buffers[param] = torch.empty_like(param)
-        return self._buffers[param]
-
-    def _roll_back(self, step: Step, before: Vector) -> None:
-        if step.perturbed_loss is not None:  # or the copies are those of an earlier step, and the weights as they were
-            vector.copy_(step.params, [self._buffer(p) for p in step.params])
-        for buffer, old in zip(statistics(self.normalisers), before, strict=True):
-            buffer.copy_(old)
+    def _who_shares(self, perturbation_sync: str) -> WholeBatch | EachShard:
+        if not self.splits_batch and (perturbation_sync == "global" or self._ranks.size == 1):
+            return WholeBatch()
+        if not self.local_perturbations:
+            raise ValueError(
+                f"perturbation_sync=local: what {type(self).__name__} keeps from step to step must be the same in "
+                "every process; take global"
+            )
+        if not self.whole_weights:
+            why = "m-SAM" if self.splits_batch else "perturbation_sync=local"
+            raise ValueError(f"{why}: every process needs the whole weights for that; take ddp")
+        return EachShard(self._ranks, split=self.splits_batch)
 
     # For radius rules.
 
@@ -314,14 +275,6 @@ class SAM(Passes):
             tangent = sensitivity.through_clipping(step.descent, tangent, *step.clip)
         return sensitivity.response(self.inner, step.params, step.descent, tangent)
 
-    def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector:
-        """`values`, or zeros or `otherwise` where a pass of this step was not finite and the host does not know it."""
-        return self._guard.unless_bad(values, otherwise)
-
-    def is_bad(self) -> bool:
-        """Whether a pass of this step was not finite. Waits for the device: for what happens once in a training."""
-        return self._guard.is_bad()
-
     def poll(self) -> None:
         """Raise the NonFiniteError that an earlier step has earned, if the host knows of it by now."""
         self._guard.poll(self._rho)
@@ -329,8 +282,6 @@ class SAM(Passes):
     def settle(self) -> None:
         """Wait for the device and raise the NonFiniteError that the steps so far have earned, if any."""
         self._guard.poll(self._rho, wait=True)
-
-    # The radius.
 
     @property
     def sam(self) -> "SAM":
@@ -340,43 +291,6 @@ class SAM(Passes):
     @property
     def base(self) -> Optimizer:
         return self.inner
-
-    @property
-    def rho(self) -> float:
-        """The radius as a number. Reading it waits for the device; `last.rho` does not."""
-        return float(self._rho)
-
-    @rho.setter
-    def rho(self, value: float) -> None:
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ValueError(f"rho={value}: the radius must be a finite number of at least 0")
-        self._rho_is_zero = value == 0  # for good, as a ρ that a schedule lets touch 0 is not
-        self._rho = scalar(value, self.device)
-
-    @property
-    def has_updated(self) -> bool:
-        """Whether no step waits for the device any more, as the first ones do on an accelerator."""
-        return self._guard.has_updated
-
-    @property
-    def radius_is_zero(self) -> bool:
-        """Whether ρ was set to 0: then no step perturbs."""
-        return self._rho_is_zero
-
-    @property
-    def rho_tensor(self) -> Tensor:
-        """The radius as a 0-dim tensor on the device."""
-        return self._rho
-
-    def move_radius(self, rho: Tensor | float) -> None:
-        """Set ρ, a number or a 0-dim tensor, without waiting for the device."""
-        self._rho_is_zero = False
-        self._rho = scalar(rho, self.device)
-
-    @property
-    def skipped(self) -> int:
-        """Steps skipped because something was not finite (`nonfinite="skip"`)."""
-        return self._guard.skipped
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

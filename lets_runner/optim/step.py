@@ -79,7 +79,7 @@ class Step:
         scale = torch.where(self.moved, self.rho / self.direction_norm, 0.0)
         return vector.scaled(self.direction, scale)
 
-    def let_go(self) -> None:
+    def release_buffers(self) -> None:
         """Free what is as large as the network and has served: before the upper level makes gradients of its own."""
         self.gradient, self.direction, self.perturbed_gradient, self.descent = (), None, None, None
 

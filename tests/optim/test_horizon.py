@@ -156,3 +156,9 @@ def test_it_needs_a_validation_batch(problem):
     optimizer = HorizonLETS(SAM(torch.optim.SGD(problem.params, lr=0.1)), total_steps=T)
     with pytest.raises(ValueError, match="needs a validation batch"):
         optimizer.step(problem.closure(0))
+
+
+def test_a_radius_that_would_drown_in_rounding_is_raised(problem):
+    optimizer = HorizonLETS(SAM(torch.optim.SGD(problem.params, lr=0.1), smallest_rho=0.02), total_steps=T)
+    optimizer.step(problem.closure(0), problem.closure(1))
+    assert float(optimizer.last.rho_applied) == 0.02  # before there is progress the floor alone would give less

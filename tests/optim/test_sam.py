@@ -228,3 +228,11 @@ def test_state_of_another_class_is_refused(problem):
     state = FixedRadius(SAM(sgd(problem.params))).state_dict()
     with pytest.raises(ValueError, match="not a state of LETS"):
         LETS(SAM(sgd(problem.params))).load_state_dict(state)
+
+
+def test_rules_go_no_lower_than_the_smallest_radius(problem):
+    sam = SAM(torch.optim.SGD(problem.params, lr=0.1), smallest_rho=0.01)
+    assert sam.rho_bounds == (0.01, 0.5)
+    assert SAM.rho_bounds == (1e-3, 0.5)
+    with pytest.raises(ValueError, match=r"smallest_rho=0\.5"):
+        SAM(torch.optim.SGD(problem.params, lr=0.1), smallest_rho=0.5)

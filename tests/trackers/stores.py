@@ -38,7 +38,7 @@ def _train_until(output, step, *overrides):
             time.sleep(2)  # for the trackers to get through with the records before
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Run.append, trainer.BREATH = append_and_die, 0.0
+    Run.append, trainer.MIN_RECORD_SECONDS = append_and_die, 0.0
     train(output, *overrides)
 
 

@@ -73,9 +73,9 @@ class ImmediateGuard(Stateful):
 
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; returns whether a bad one is dealt with, by a lower scale or because bad ones are skipped."""
-        mended = self._scale.told(bad=bad) or self._skip
-        self.skipped += bad and mended and not updated
-        return mended
+        recovered = bool(self._scale.update(bad)) or self._skip
+        self.skipped += bad and recovered and not updated
+        return recovered
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
         """Raise what an earlier check found out; here checks raise themselves."""
@@ -152,8 +152,8 @@ class DeferredGuard(Stateful):
 
     def close(self, *, bad: bool, updated: bool) -> bool:
         """End the step; both are for guards that know by now."""
-        mended = self._scale.update(self._verdict != 0)
-        self._verdict = torch.where(mended | self._skip, 0, self._verdict)
+        recovered = torch.as_tensor(self._scale.update(self._verdict != 0))
+        self._verdict = torch.where(recovered | self._skip, 0, self._verdict)
         return True
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Tensors as large as the parameters that a variant keeps from step to step, and that belong to its state."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -9,8 +10,16 @@ from lets_runner.optim.engine import vector
 from lets_runner.optim.engine.state import Stateful
 from lets_runner.optim.engine.vector import Vector
 
-if TYPE_CHECKING:
-    from lets_runner.optim.sam import SAM
+
+class Owner(Protocol):
+    """The optimizer whose memory it is."""
+
+    @property
+    def parameters(self) -> list[Tensor]: ...
+
+    def unless_bad(self, values: Vector, otherwise: Sequence[Tensor | float] | None = None) -> Vector: ...
+
+    def is_bad(self) -> bool: ...
 
 
 class Memory(Stateful):
@@ -26,7 +35,7 @@ class Memory(Stateful):
 
     carries = ("_kept",)
 
-    def __init__(self, optimizer: "SAM", *, lasting: bool = True):
+    def __init__(self, optimizer: Owner, *, lasting: bool = True):
         self._optimizer, self._lasting = optimizer, lasting
         self._kept: dict[Tensor, Tensor] = {}
 

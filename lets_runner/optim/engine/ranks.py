@@ -50,14 +50,14 @@ class Ranks(Alone):
                 tensor.copy_(part.view_as(tensor))
 
 
-class Replicas(Ranks):
+class DataParallel(Ranks):
     """Under `DistributedDataParallel`: every rank has the whole weights."""
 
     def reducing(self, now: bool) -> AbstractContextManager:
         return nullcontext() if now else self.model.no_sync()
 
 
-class Shards(Ranks):
+class FullySharded(Ranks):
     """Under FSDP2: every rank has a part of the weights."""
 
     whole_weights = False
@@ -86,13 +86,13 @@ def ranks_of(model: nn.Module | None) -> Alone:
                 "DistributedDataParallel(gradient_as_bucket_view=True) overwrites the first gradient of a step with "
                 "the second: leave it off"
             )
-        return Replicas(model, model.process_group)
+        return DataParallel(model, model.process_group)
     sharded = next((p for p in model.parameters() if hasattr(p, "device_mesh")), None)
     if sharded is None:
         return Alone()
     if not hasattr(model, "set_requires_gradient_sync") or sharded.device_mesh.ndim != 1:
         raise ValueError("sharded weights must come from fully_shard(model) over a mesh of one dimension")
-    return Shards(model, sharded.device_mesh.get_group())
+    return FullySharded(model, sharded.device_mesh.get_group())
 
 
 def _buckets(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

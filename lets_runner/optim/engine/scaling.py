@@ -31,11 +31,8 @@ class NoScale(Stateful):
     def undone(self, gradients: Vector) -> Vector:
         return gradients
 
-    def update(self, bad: Tensor) -> Tensor:
-        return torch.zeros_like(bad)
-
-    def told(self, *, bad: bool) -> bool:
-        return False
+    def update(self, bad: Tensor | bool) -> Tensor | bool:
+        return torch.zeros_like(bad) if isinstance(bad, Tensor) else False
 
 
 class LossScale(Stateful):
@@ -61,18 +58,15 @@ class LossScale(Stateful):
         """The same as new tensors, in the graph of `gradients`."""
         return torch._foreach_div(gradients, self.scale)
 
-    def update(self, bad: Tensor) -> Tensor:
-        """Take note of a step, once; returns a 0-dim bool: a bad step that a lower scale may mend."""
-        mendable = bad & (self.scale > SMALLEST)
+    def update(self, bad: Tensor | bool) -> Tensor | bool:
+        """Take note of a step, once; returns whether a lower scale may recover from a bad one, as a 0-dim bool."""
+        bad = torch.as_tensor(bad)
+        recoverable = bad & (self.scale > SMALLEST)
         doubles = self.streak + 1 >= self.patience
         good = torch.where(doubles, self.scale * 2, self.scale)
         self.streak = torch.where(bad | doubles, 0, self.streak + 1)
         self.scale = torch.where(bad, self.scale / 2, good).clamp(SMALLEST, LARGEST)
-        return mendable
-
-    def told(self, *, bad: bool) -> bool:
-        """`update` by a host that knows."""
-        return bool(self.update(torch.tensor(bad)))
+        return recoverable
 
 
 def loss_scale(setting: Literal["dynamic"] | float | None, device: torch.device) -> NoScale | LossScale:

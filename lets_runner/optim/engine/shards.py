@@ -6,35 +6,48 @@ m examples B_j,
     g_s = mean over j of ∇L(θ + ρ ε̂_j; B_j),    ε̂_j from g_j = ∇L(θ; B_j)
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.host import Host
 from lets_runner.optim.engine.ranks import Alone
 from lets_runner.optim.engine.vector import Vector
-from lets_runner.optim.step import Observer, Step
+from lets_runner.optim.step import Closure, Observer, Step
 
-if TYPE_CHECKING:
-    from lets_runner.optim.sam import SAM
+
+class TwoPasses(Protocol):
+    """What a variant does with a batch, or with one shard of it."""
+
+    @property
+    def parameters(self) -> list[Tensor]: ...
+
+    def blank_step(self, closures: Sequence[Closure], host: Host) -> Step: ...
+
+    def first_pass(self, step: Step, *, reduce: bool = True) -> None: ...
+
+    def aim(self, step: Step) -> None: ...
+
+    def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None: ...
 
 
 class WholeBatch:
     """One perturbation for all of the batch, over how many microbatches and ranks it may be spread."""
 
-    def first_pass(self, sam: SAM, step: Step) -> None:
+    def first_pass(self, passes: TwoPasses, step: Step) -> None:
         """`step` learns L, g and the parameters that have one."""
-        sam.first_pass(step)
+        passes.first_pass(step)
 
-    def aim(self, sam: SAM, step: Step) -> None:
+    def aim(self, passes: TwoPasses, step: Step) -> None:
         """`step` learns d and n, or n alone where every shard has a d of its own."""
-        sam.aim(step)
+        passes.aim(step)
 
-    def perturbed_pass(self, sam: SAM, step: Step, rule: Observer) -> None:
+    def perturbed_pass(self, passes: TwoPasses, step: Step, rule: Observer) -> None:
         """`step` learns L⁺ and g_s; the weights are θ again."""
-        sam.perturbed_pass(step, rule)
+        passes.perturbed_pass(step, rule)
 
     def gather(self, tangent: Vector) -> Vector:
         """A change of g_s that `rule` made of what it saw `while_perturbed`, for the whole batch."""
@@ -52,30 +65,30 @@ class EachShard:
         self.ranks, self.split = ranks, split
         self._shards: list[Step] = []
 
-    def first_pass(self, sam: SAM, step: Step) -> None:
+    def first_pass(self, passes: TwoPasses, step: Step) -> None:
         parts = [[closure] for closure in step.closures] if self.split else [step.closures]
-        self._shards = [sam.blank_step(part, step.host) for part in parts]
+        self._shards = [passes.blank_step(part, step.host) for part in parts]
         for shard in self._shards:
             shard.mark = step.host.mark()
-            sam.first_pass(shard, reduce=False)
+            passes.first_pass(shard, reduce=False)
         step.loss = torch.stack([shard.loss for shard in self._shards]).mean()
         reached = {param for shard in self._shards for param in shard.params}
-        step.params = [param for param in sam.parameters if param in reached]
+        step.params = [param for param in passes.parameters if param in reached]
         step.gradient = self._mean(step.params, [(shard.params, shard.gradient) for shard in self._shards])
         step.gradient_norm = vector.norm(step.gradient)
 
-    def aim(self, sam: SAM, step: Step) -> None:
+    def aim(self, passes: TwoPasses, step: Step) -> None:
         for shard in self._shards:
-            sam.aim(shard)
+            passes.aim(shard)
         norms = [shard.direction_norm for shard in self._shards if shard.direction_norm is not None]
         step.direction_norm = torch.stack(norms).mean()
         self.ranks.mean_([step.direction_norm])
 
-    def perturbed_pass(self, sam: SAM, step: Step, rule: Observer) -> None:
+    def perturbed_pass(self, passes: TwoPasses, step: Step, rule: Observer) -> None:
         shards, self._shards = self._shards, []
         for shard in shards:
             shard.rho = step.rho
-            sam.perturbed_pass(shard, rule, reduce=False)
+            passes.perturbed_pass(shard, rule, reduce=False)
         losses = [shard.perturbed_loss for shard in shards if shard.perturbed_loss is not None]
         step.perturbed_loss = torch.stack(losses).mean()
         pairs = [(shard.params, shard.perturbed_gradient) for shard in shards]

@@ -118,7 +118,7 @@ class HorizonLETS(RadiusRule):
         self._first_loss = torch.where(self._updates <= FIRST_STEPS, self._loss.mean, self._first_loss)
         loss, progress = self._loss.mean, self._first_loss - self._loss.mean
         rise = torch.maximum(self._nu.exp() * torch.minimum(loss, progress), self.floor * loss)
-        rho = rise / self._norm.mean.clamp(min=SMALLEST_NORM)
+        rho = (rise / self._norm.mean.clamp(min=SMALLEST_NORM)).clamp(min=self.sam.smallest_rho)
         self.sam.move_radius(torch.where(torch.isfinite(rho), rho, 0.0))
 
     def while_perturbed(self, step: Step) -> None:

@@ -1,0 +1,1 @@
+"""Ways to take a step: eagerly, or as one CUDA graph."""

@@ -1,0 +1,1 @@
+"""Radius rules, one a file, and what they share."""

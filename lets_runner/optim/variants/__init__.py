@@ -1,0 +1,1 @@
+"""Every SAM variant but SAM itself, one a file."""
