@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.step import machine
 from lets_runner import build, cli, config
 from lets_runner.data import CIFAR10
-from lets_runner.run import Run
-from lets_runner.supervisor import supervise
+from lets_runner.run.directory import Run
+from lets_runner.run.supervise import supervise
 
 
 def main() -> None:

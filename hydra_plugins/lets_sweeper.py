@@ -33,7 +33,7 @@ class LetsSweeper(BasicSweeper):
         Raises:
             SystemExit: some run is not finished in the end.
         """
-        from lets_runner.processes import rank
+        from lets_runner.distributed import rank
         from lets_runner.sweep import Sweep
 
         assert self.launcher is not None and self.hydra_context is not None

@@ -18,10 +18,10 @@ from torch import nn
 from lets_runner import config
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
+from lets_runner.distributed import Group, Processes, launched, local_rank
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
 from lets_runner.optim.graphs.eager import EagerStep
-from lets_runner.processes import Group, Processes, launched, local_rank
 from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
 

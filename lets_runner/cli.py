@@ -23,10 +23,12 @@ from lets_runner import config, slurm
 from lets_runner.build import build, device_name, make, pick_device, processes_of
 from lets_runner.config import OwnError, TakenError, UserError
 from lets_runner.data import BrokenImage
+from lets_runner.distributed import OtherProcessFailed, part, rank
 from lets_runner.optim import NotGraphableError
-from lets_runner.processes import OtherProcessFailed, part, rank
-from lets_runner.run import Run, environment, read_summary, reset_peak_memory
-from lets_runner.supervisor import follow, result, supervise
+from lets_runner.run.directory import Run
+from lets_runner.run.environment import environment, reset_peak_memory
+from lets_runner.run.files import read_summary
+from lets_runner.run.supervise import follow, result, supervise
 from lets_runner.sweep import mark
 from lets_runner.trackers import Guard, Tracker
 

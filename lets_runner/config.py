@@ -13,10 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-# Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
-# runner fills in, how processes share the work (any number of them may go on with a run), and how steps are launched.
-ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
-ASIDE_OF_DATA = ("download", "workers")  # of `data`; not its root: two sets of one layout may differ in that alone
+from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
 
 
 class UserError(Exception):

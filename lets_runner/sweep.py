@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lets_runner.run import read_summary
+from lets_runner.run.files import read_summary
 
 MARK = ".begun"  # a file that a run of a sweep touches before all else
 

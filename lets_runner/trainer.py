@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lets_runner.distributed import Processes
 from lets_runner.optim.graphs.eager import EagerStep
-from lets_runner.processes import Processes
 from lets_runner.tasks.task import Output, Task
 
 ALONE = Processes()

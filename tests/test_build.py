@@ -14,7 +14,7 @@ from lets_runner.build import pick_device
 from lets_runner.config import UserError
 from lets_runner.optim import GraphedStep
 from lets_runner.optim.graphs.eager import EagerStep
-from lets_runner.run import read_summary
+from lets_runner.run.files import read_summary
 
 ROOT = Path(lets_runner.__file__).parents[1]
 

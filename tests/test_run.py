@@ -16,7 +16,7 @@ from conftest import train, write_imagenet
 
 from lets_runner.cli import CONF
 from lets_runner.report.curves import read_columns
-from lets_runner.run import Run
+from lets_runner.run.directory import Run
 from lets_runner.trainer import Record
 
 FORK = multiprocessing.get_context("fork")

@@ -11,7 +11,7 @@ from conftest import lets_train, write_cifar10, write_cifar100, write_imagenet
 
 from hydra_plugins.lets_sweeper import combinations
 from lets_runner import cli, config
-from lets_runner.run import Run
+from lets_runner.run.directory import Run
 from lets_runner.sweep import Sweep, mark
 
 QUICK = ("model=mlp", "epochs=1", "progress=false")

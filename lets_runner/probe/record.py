@@ -9,7 +9,7 @@ import numpy as np
 
 from lets_runner.probe import figures
 from lets_runner.probe.landscape import Landscape
-from lets_runner.run import write_json, write_whole
+from lets_runner.run.files import write_json, write_whole
 
 # What all parts of a record have in common: it never mixes results of other weights or other examples.
 COMMON = ("checkpoint", "step", "weights", "split", "examples", "seed", "double")

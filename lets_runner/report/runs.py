@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from lets_runner.report.curves import read_columns
+from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
 
 WORDS = ("data", "model", "method")  # of a summary: what people call it
 NUMBERS = (
@@ -23,9 +24,6 @@ NUMBERS = (
 NEEDED = ("seed", "epochs", "test_accuracy")
 SIGNS = ("summary.json", "epochs.csv", "steps.csv")  # a directory with one of them calls itself a run
 HASH = re.compile(r"# ([0-9a-f]{64})\n")  # first line of a config.yaml: the configuration, seed apart
-# Keys that do not make another configuration, as `lets_runner.config` has them.
-ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
-ASIDE_OF_DATA = ("download", "workers")
 
 Settings = dict[str, Any]
 

@@ -8,7 +8,7 @@ from queue import Full, Queue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from lets_runner.run import write_whole
+from lets_runner.run.files import write_whole
 from lets_runner.trackers.tracker import Tracker
 from lets_runner.trainer import Record
 

@@ -10,9 +10,9 @@ import torch
 from conftest import train
 from torch import nn
 
-from lets_runner import probe_cli
 from lets_runner.data import Digits
 from lets_runner.models import ConvNet
+from lets_runner.probe import command as probe_cli
 
 QUICK = ("--examples", "60", "--eigenvalues", "2", "--trace-samples", "4", "--m", "30", "--rho", "0.05", "0.5")
 QUICK = (*QUICK, "--adaptive-rho", "0.5", "--grid", "5", "3", "--device", "cpu")

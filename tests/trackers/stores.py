@@ -27,7 +27,7 @@ def killed(output, *overrides, step):
 
 def _train_until(output, step, *overrides):
     from lets_runner import trainer
-    from lets_runner.run import Run
+    from lets_runner.run.directory import Run
 
     os.environ.pop("WANDB_SERVICE", None)  # the parent's, where a run would outlive the process
     append = Run.append

@@ -11,7 +11,7 @@ import torch
 from conftest import train
 from stores import SHORT, every_step, killed
 
-from lets_runner.probe_cli import find_runs
+from lets_runner.probe.command import find_runs
 from lets_runner.report.curves import read_columns
 from lets_runner.report.runs import find
 

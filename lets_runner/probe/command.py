@@ -29,7 +29,8 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import complain, parse
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.run import environment, read_checkpoint
+from lets_runner.run.checkpoint import read_checkpoint
+from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
 

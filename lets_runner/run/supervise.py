@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from lets_runner import slurm
 from lets_runner.report.curves import draw_curves
-from lets_runner.run import Run, peak_memory, read_summary
+from lets_runner.run.directory import Run
+from lets_runner.run.environment import peak_memory
+from lets_runner.run.files import read_summary
 from lets_runner.trackers.guard import Guard
 from lets_runner.trainer import Loader, Record, Trainer
 

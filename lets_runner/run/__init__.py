@@ -1,0 +1,1 @@
+"""Run directories: what is written down of a training, kept whole and read again."""
