@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.step import machine
 from lets_runner import build, cli, config
+from lets_runner.columns import Columns
 from lets_runner.data import CIFAR10
 from lets_runner.run.directory import Run
 from lets_runner.run.supervise import supervise
@@ -89,7 +90,7 @@ def train(root: Path, arguments: argparse.Namespace) -> tuple["TimedRun", float]
     parts = build.build(cfg, device)
     test: Any = OneImage(device)
     started = time.perf_counter()
-    with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg), bare) as run:
+    with TimedRun(config.run_directory(cfg, named), config.to_yaml(cfg), bare, parts.trainer.task.columns) as run:
         run.open()
         supervise(run, parts.trainer, test, {}, progress=False)
     return run, time.perf_counter() - started
@@ -98,8 +99,8 @@ def train(root: Path, arguments: argparse.Namespace) -> tuple["TimedRun", float]
 class TimedRun(Run):
     """Times its epochs, each to the moment when its checkpoint is on the disk, and lets the bare loop have its turn."""
 
-    def __init__(self, directory: Path, config: str, bare: "Bare | None"):
-        super().__init__(directory, config)
+    def __init__(self, directory: Path, config: str, bare: "Bare | None", columns: Columns):
+        super().__init__(directory, config, columns=columns)
         self.runner: list[float] = []
         self.bare: list[float] = []
         self._loop, self._since = bare, time.perf_counter()

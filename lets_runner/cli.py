@@ -28,7 +28,7 @@ from lets_runner.optim import NotGraphableError
 from lets_runner.run.directory import Run
 from lets_runner.run.environment import environment, reset_peak_memory
 from lets_runner.run.files import read_summary
-from lets_runner.run.supervise import follow, result, supervise
+from lets_runner.run.supervise import follow, result, score, supervise
 from lets_runner.sweep import mark
 from lets_runner.trackers import Guard, Tracker
 
@@ -74,7 +74,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
     """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on.
 
-    Returns the validation accuracy, for sweepers that want a number.
+    Returns what the task selects by on validation, for sweepers that want a number: more is better.
     """
     config.register()  # some launchers take it to another process
     slurm.as_torchrun()
@@ -86,7 +86,7 @@ def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
         mark(directory)
     try:
         train(cfg, directory, named)
-        return read_summary(directory).get("val_accuracy")
+        return score(read_summary(directory))
     except (UserError, FloatingPointError) as error:
         failures.append(error)
         _complain(error, f"{directory}: " if sweep else "")
@@ -129,7 +129,8 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     reset_peak_memory(device)
     trackers = {key: make(cfg, f"logger.{key}") for key in cfg.logger}
     parts = build(cfg, device, processes)
-    run = Run(directory, config.to_yaml(cfg), test_columns=cfg.test_each_epoch)
+    columns = parts.trainer.task.columns
+    run = Run(directory, config.to_yaml(cfg), columns=columns, test_columns=cfg.test_each_epoch)
     processes.only(lambda: _open(run))
     facts = {
         **named,

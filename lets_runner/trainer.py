@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lets_runner.distributed import Processes
 from lets_runner.optim.graphs.eager import EagerStep
-from lets_runner.tasks.task import Output, Task
+from lets_runner.tasks.task import Output, Part, Task
 
 ALONE = Processes()
 MIN_RECORD_SECONDS = 0.5  # of training between two records
@@ -93,7 +93,7 @@ class Trainer:
         self.stopping = False  # all processes have agreed to
         self._asked_to_stop = False
         self._lr = float("nan")  # of the last step
-        self._totals = self._zeros()  # loss · examples, right, examples of the present epoch
+        self._totals = self._zeros()  # of the present epoch, see `_added`
         self._rows: list[tuple[int, float, Tensor]] = []
         self._seen: list[Output] = []  # in the present step
         self._take = steps(
@@ -141,14 +141,14 @@ class Trainer:
                 started = time.perf_counter()
 
     def measure(self, loader: Loader) -> dict[str, float]:
-        """Mean loss and accuracy over every example of `loader`, in evaluation mode."""
+        """Mean loss and scores over every example of `loader`, in evaluation mode."""
         self.model.eval()
         totals = self._zeros()
         with torch.no_grad(), self.autocast():
             for batch in loader.in_order():
-                totals += _totals(self.task.measure(self.model, batch))
+                totals += self._added(self.task.measure(self.model, batch))
         self.model.train()
-        return _means(self.processes.sum(totals))
+        return self._scores(totals)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
@@ -190,25 +190,25 @@ class Trainer:
         self.step += 1
         self._rows.append((self.step, self._lr, row))
 
-    def _train_loss(self, part: Any) -> Tensor:
+    def _train_loss(self, part: Part) -> Tensor:
         with self.autocast():
-            output = self.task.loss(self.model, part, per_sample=self.optimizer.sam.per_sample)
+            output = self.task.loss(self.model, part.batch, per_sample=self.optimizer.sam.per_sample)
         self._seen.append(output)
-        return output.loss
+        return part.weighted(output.loss)
 
     def _val_batch(self) -> Any:
         assert self.val is not None
         self.val_batches += 1
         return self.val.batch(self.val_batches - 1)
 
-    def _val_loss(self, part: Any) -> Tensor:
+    def _val_loss(self, part: Part) -> Tensor:
         with self.autocast():
-            return self.task.loss(self.model, part).loss
+            return part.weighted(self.task.loss(self.model, part.batch).loss)
 
     def _observe(self) -> Tensor:
         """Add to the totals of the epoch; returns the row of `steps.csv`. On the device alone, like the step itself."""
         for output in self._seen[: self.parts]:  # the first passes over the parts come first
-            self._totals += _totals(output)
+            self._totals += self._added(output)
         last = self.optimizer.last
         return torch.stack([getattr(last, name).double() for name in STEP_COLUMNS.values()])
 
@@ -224,20 +224,17 @@ class Trainer:
         ]
 
     def _end_epoch(self, started: float) -> dict[str, float]:
-        train = _means(self.processes.sum(self._totals))
+        train = self._scores(self._totals)
         self._totals.zero_()
-        nothing = {"loss": float("nan"), "accuracy": float("nan")}
-        val = nothing if self.val is None else self.measure(self.val)
-        test = {} if self.test is None else {f"test_{key}": value for key, value in self.measure(self.test).items()}
+        val = dict.fromkeys(train, float("nan")) if self.val is None else self.measure(self.val)
+        test = {} if self.test is None else self.measure(self.test)
         return {
             "epoch": self.step // len(self.train),
             "step": self.step,
             "lr": self._lr,
-            "train_loss": train["loss"],
-            "train_accuracy": train["accuracy"],
-            "val_loss": val["loss"],
-            "val_accuracy": val["accuracy"],
-            **test,
+            **{f"train_{name}": value for name, value in train.items()},
+            **{f"val_{name}": value for name, value in val.items()},
+            **{f"test_{name}": value for name, value in test.items()},
             "gap": val["loss"] - train["loss"],
             "rho": float(self.optimizer.last.rho),
             "gradient_evaluations": self.optimizer.gradient_evaluations,
@@ -245,7 +242,20 @@ class Trainer:
         }
 
     def _zeros(self) -> Tensor:
-        return torch.zeros(3, dtype=torch.float64, device=self.device)
+        return torch.zeros(2 + len(self.task.sums), dtype=torch.float64, device=self.device)
+
+    def _added(self, output: Output) -> Tensor:
+        """What adds up over batches and processes: loss · examples, the task's sums, examples."""
+        loss = output.loss.detach().mean() * output.count
+        sums = [output.sums[name] for name in self.task.sums]
+        count = torch.full_like(loss, output.count, dtype=torch.float64)
+        return torch.stack([loss.double(), *(total.double() for total in sums), count])
+
+    def _scores(self, totals: Tensor) -> dict[str, float]:
+        """What the totals of all processes come to: the mean loss, and the task's scores."""
+        loss, *sums, count = self.processes.sum(totals).tolist()
+        scores = self.task.scores(dict(zip(self.task.sums, sums, strict=True)), int(count))
+        return {"loss": loss / count, **scores}
 
 
 # steps.csv's name of a number, and the optimizer's
@@ -257,14 +267,3 @@ STEP_COLUMNS = {
     "rho": "rho_applied",
     "gradient_norm": "gradient_norm",
 }
-
-
-def _totals(output: Output) -> Tensor:
-    loss = output.loss.detach().mean()
-    count = torch.full_like(loss, output.count)
-    return torch.stack([loss * count, output.correct.to(count.dtype), count]).double()
-
-
-def _means(totals: Tensor) -> dict[str, float]:
-    loss, correct, count = totals.tolist()
-    return {"loss": loss / count, "accuracy": correct / count}

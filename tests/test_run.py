@@ -15,6 +15,7 @@ import torch
 from conftest import train, write_imagenet
 
 from lets_runner.cli import CONF
+from lets_runner.columns import Column, Columns
 from lets_runner.report.curves import read_columns
 from lets_runner.run.directory import Run
 from lets_runner.trainer import Record
@@ -370,14 +371,30 @@ def test_what_is_no_part_of_the_configuration_may_differ_on_resuming(tmp_path, u
 
 
 def test_best_is_the_first_epoch_of_the_highest_validation_accuracy(tmp_path):
-    run = Run(tmp_path, "")
-    columns = dict.fromkeys(run.epoch_columns, 0.0)
-    chosen = []
-    for epoch, accuracy in enumerate([0.5, 0.7, 0.7, 0.6, 0.8], 1):
-        run.append(Record([], {**columns, "epoch": epoch, "val_accuracy": accuracy}, epoch, checkpoint=True))
+    assert chosen(tmp_path, Column("accuracy", "%"), [0.5, 0.7, 0.7, 0.6, 0.8]) == [1, 2, 5]
+
+
+def test_best_is_the_lowest_where_less_is_better(tmp_path):
+    assert chosen(tmp_path, Column("mse", better="lower"), [0.5, math.nan, 0.7, 0.4, 0.4, 0.6, 0.3]) == [1, 4, 7]
+
+
+def chosen(directory, column, values):
+    """The epochs that are the best when they come, by this column on validation."""
+    run = Run(directory, "", columns=Columns((column,), column.name))
+    row, epochs = dict.fromkeys(run.epoch_columns, 0.0), []
+    for epoch, value in enumerate(values, 1):
+        run.append(Record([], {**row, "epoch": epoch, f"val_{column.name}": value}, epoch, checkpoint=True))
         if run.best_is_last:
-            chosen.append(epoch)
-    assert chosen == [1, 2, 5]
+            epochs.append(epoch)
+    return epochs
+
+
+@pytest.mark.parametrize("name", ["steps.csv", "epochs.csv"])
+def test_rows_never_go_below_the_header_of_others(tmp_path, name):
+    (tmp_path / name).write_text("epoch,step,lr,seconds\n1,10,0.1,2\n")
+    with pytest.raises(ValueError, match=rf"{name}: .* other columns"):
+        Run(tmp_path, "a: 1\n").open()
+    assert (tmp_path / name).read_text() == "epoch,step,lr,seconds\n1,10,0.1,2\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the process's")

@@ -89,12 +89,12 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     if asked.double:
         model, examples = model.double(), tuple(c.double() if c.is_floating_point() else c for c in examples)
     objective = Objective(model, task, examples, batch_size=asked.batch_size)
-    loss, accuracy = objective.measure()
-    if not np.isfinite(loss):
+    measured = objective.measure()
+    if not np.isfinite(measured["loss"]):
         raise UserError(f"the loss at step {state['step']} is not finite: training has diverged, nothing to probe")
-    facts = _facts(objective, asked, step=state["step"], loss=loss, accuracy=accuracy)
+    facts = _facts(objective, asked, step=state["step"], **measured)
     print(f"{directory}: step {facts['step']}, {len(objective)} {asked.split} examples, batch norm in evaluation mode")
-    print(f"  loss {loss:.4g}, accuracy {accuracy:.2%}")
+    print("  " + ", ".join(f"{column.words} {column.show(measured[column.name])}" for column in task.columns.all))
     record = Record(directory, facts)
     if record.outdated:
         print("  what probe/ has was measured with other settings or weights, and gives way")
@@ -139,7 +139,7 @@ def _landscape(objective: Objective, record: Record, settings: dict[str, Any], s
     along, across = settings["grid"]
     curve = landscape(objective, directions[:1], points=along, span=settings["span"])
     surface = landscape(objective, directions, points=across, span=settings["span"])
-    record.add_landscapes(settings, curve, surface)
+    record.add_landscapes(settings, curve, surface, score=objective.task.columns.score)
     print(f"  landscape: loss up to {curve['loss'].max():.4g} on the curve, {surface['loss'].max():.4g} on the surface")
 
 

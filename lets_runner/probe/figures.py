@@ -7,6 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from lets_runner.columns import Column
 from lets_runner.probe.landscape import Landscape
 
 LEVELS = 18  # contour lines, evenly over the logarithm of the loss
@@ -14,19 +15,21 @@ SMALLEST_LOSS = 1e-6  # a loss of zero has no logarithm
 UNIT = "filter norms"
 
 
-def draw_curve(landscape: Landscape, name: Path, *, title: str) -> None:
-    """Loss and accuracy along one direction, to `name`.png and `name`.pdf."""
+def draw_curve(landscape: Landscape, name: Path, *, score: Column, title: str) -> None:
+    """The loss and `score` along one direction, to `name`.png and `name`.pdf."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     loss = figure.subplots()
     loss.plot(landscape["alpha"], landscape["loss"], color="#0072b2")
     loss.set(xlabel=f"α ({UNIT})", title=title)
     loss.set_ylabel("loss", color="#0072b2")
     loss.grid(alpha=0.3)
-    accuracy = loss.twinx()
-    accuracy.plot(landscape["alpha"], landscape["accuracy"], color="#d55e00", linestyle="--")
-    accuracy.set_ylabel("accuracy (dashed)", color="#d55e00")
-    accuracy.set_ylim(0, 1.02)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if score.name != "loss":
+        other = loss.twinx()
+        other.plot(landscape["alpha"], landscape[score.name], color="#d55e00", linestyle="--")
+        other.set_ylabel(f"{score.title} (dashed)", color="#d55e00")
+        if score.unit == "%":
+            other.set_ylim(0, 1.02)
+            other.yaxis.set_major_formatter(PercentFormatter(1.0))
     _save(figure, name)
 
 

@@ -38,7 +38,7 @@ def _rescaled(direction: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def landscape(objective: Objective, directions: Sequence[Vector], *, points: int, span: float) -> Landscape:
-    """Loss and accuracy at θ + α d₁, or at θ + α d₁ + β d₂.
+    """The loss and the task's scores at θ + α d₁, or at θ + α d₁ + β d₂.
 
     Args:
         directions: one or two.
@@ -46,19 +46,21 @@ def landscape(objective: Objective, directions: Sequence[Vector], *, points: int
         span: α and β run from -span to span, in units of the filters' norms.
 
     Returns:
-        `alpha` (and `beta`) of shape (points,), `loss` and `accuracy` of shape (points,) or (points, points), with
-        α along the first dimension.
+        `alpha` (and `beta`) of shape (points,), `loss` and every score by its name, of shape (points,) or
+        (points, points), with α along the first dimension.
     """
     half = points // 2
     places = span * np.arange(-half, half + 1) / half
     shape = (points,) * len(directions)
-    values = np.empty((*shape, 2))
+    names = [column.name for column in objective.task.columns.all]
+    values = np.empty((*shape, len(names)))
     with objective.at_origin() as origin:
         for index in tqdm(list(product(range(points), repeat=len(shape))), "landscape", disable=None, leave=False):
             there = origin
             for number, direction in zip(index, directions, strict=True):
                 there = vector.plus(there, vector.scaled(direction, float(places[number])))
             objective.move(there)
-            values[index] = objective.measure()
+            measured = objective.measure()
+            values[index] = [measured[name] for name in names]
     axes = {axis: places for axis, _ in zip(AXES, directions, strict=False)}
-    return {**axes, "loss": values[..., 0], "accuracy": values[..., 1]}
+    return {**axes, **{name: values[..., number] for number, name in enumerate(names)}}

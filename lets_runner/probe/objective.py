@@ -38,17 +38,18 @@ class Objective(nn.Module):
         return self.task.loss(self.model, batch).loss
 
     @torch.no_grad()
-    def measure(self) -> tuple[float, float]:
-        """Loss and accuracy at the present weights."""
-        totals = torch.zeros(2, dtype=torch.float64, device=self.params[0].device)
+    def measure(self) -> dict[str, float]:
+        """The loss and the task's scores at the present weights, by the names of their columns."""
+        names = self.task.sums
+        totals = torch.zeros(1 + len(names), dtype=torch.float64, device=self.params[0].device)
         for batch in self.batches:
             output = self.task.loss(self.model, batch)
-            totals += torch.stack([output.loss.double() * output.count, output.correct.double()])
-        loss, accuracy = (totals / len(self)).tolist()
-        return loss, accuracy
+            totals += torch.stack([output.loss.double() * output.count, *(output.sums[n].double() for n in names)])
+        loss, *sums = totals.tolist()
+        return {"loss": loss / len(self), **self.task.scores(dict(zip(names, sums, strict=True)), len(self))}
 
     def loss(self) -> float:
-        return self.measure()[0]
+        return self.measure()["loss"]
 
     def gradient(self) -> Vector:
         """∇L at the present weights; zero for a parameter that takes no part."""

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lets_runner.columns import Column
 from lets_runner.probe import figures
 from lets_runner.probe.landscape import Landscape
 from lets_runner.run.files import write_json, write_whole
@@ -43,12 +44,12 @@ class Record:
         self.facts["settings"][part] = settings
         self._write()
 
-    def add_landscapes(self, settings: dict[str, Any], curve: Landscape, surface: Landscape) -> None:
+    def add_landscapes(self, settings: dict[str, Any], curve: Landscape, surface: Landscape, *, score: Column) -> None:
         """Write the arrays as npz, and draw them."""
         self._make_way()
         for name, arrays in zip(LANDSCAPES, (curve, surface), strict=True):
             write_whole(self.folder / f"{name}.npz", partial(_save_arrays, arrays))
-        figures.draw_curve(curve, self.folder / "landscape_1d", title=self.title)
+        figures.draw_curve(curve, self.folder / "landscape_1d", score=score, title=self.title)
         figures.draw_contours(surface, self.folder / "landscape_2d_contour", title=self.title)
         figures.draw_surface(surface, self.folder / "landscape_2d_surface", title=self.title)
         self.add("landscape", settings, {})

@@ -5,29 +5,28 @@ import math
 from itertools import accumulate
 from pathlib import Path
 
-Columns = dict[str, list[float]]
+from lets_runner.columns import PARTS, Column, Columns
+
+Numbers = dict[str, list[float]]
 
 WINDOW = 0.02  # share of the steps over which the noisy gap is averaged
 POINTS = 10_000  # of a line over steps, at most: more take long to draw and show nothing
 
 
-def draw_curves(directory: Path) -> Path:
-    """Draw accuracy and loss over epochs, radius and gap over steps; returns the picture's path."""
+def draw_curves(directory: Path, columns: Columns) -> Path:
+    """Draw the score and the loss over epochs, radius and gap over steps; returns the picture's path."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
     epochs, steps = read_columns(directory / "epochs.csv"), read_columns(directory / "steps.csv")
     figure = Figure(figsize=(10, 6), layout="constrained")
-    (accuracy, loss), (radius, gap) = figure.subplots(2, 2)
-    for part in ("train", "val", "test"):
-        for axes, measure in ((accuracy, "accuracy"), (loss, "loss")):
-            if known(epochs.get(f"{part}_{measure}", [])):
-                axes.plot(epochs["epoch"], epochs[f"{part}_{measure}"], label={"val": "validation"}.get(part, part))
-    accuracy.set(title="accuracy", xlabel="epoch")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-    loss.set(title="loss", xlabel="epoch")
-    _legend(accuracy)
-    _legend(loss)
+    above, (radius, gap) = figure.subplots(2, 2)
+    for axes, column in zip(above, (columns.score, columns.loss), strict=True):
+        for part in PARTS:
+            if known(epochs.get(f"{part}_{column.name}", [])):
+                axes.plot(epochs["epoch"], epochs[f"{part}_{column.name}"], label={"val": "validation"}.get(part, part))
+        axes.set(title=column.title, xlabel="epoch")
+        format_axis(axes.yaxis, column)
+        _legend(axes)
 
     thin = slice(None, None, max(1, len(steps.get("step", [])) // POINTS))
     radius.set(title="radius ρ", xlabel="step")
@@ -50,7 +49,7 @@ def draw_curves(directory: Path) -> Path:
     return path
 
 
-def read_columns(path: Path) -> Columns:
+def read_columns(path: Path) -> Numbers:
     """A csv file as columns of numbers, nan where a cell is empty; no columns without the file, or without a row.
 
     Raises:
@@ -64,6 +63,14 @@ def read_columns(path: Path) -> Columns:
         numbers = [[float(cell or "nan") for cell in row] for row in rows]
     columns = [list(column) for column in zip(*numbers, strict=True)]
     return dict(zip(header, columns, strict=True)) if numbers else {}
+
+
+def format_axis(axis, column: Column) -> None:
+    """Write shares as percentages; other numbers stay as they are."""
+    from matplotlib.ticker import PercentFormatter
+
+    if column.unit == "%":
+        axis.set_major_formatter(PercentFormatter(1.0))
 
 
 def known(values: list[float]) -> bool:

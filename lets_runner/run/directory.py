@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import torch
 
+from lets_runner.columns import PARTS, Columns
 from lets_runner.run.checkpoint import read_checkpoint
 from lets_runner.run.files import (
     BEST,
@@ -26,13 +27,12 @@ from lets_runner.run.files import (
     write_json,
     write_whole,
 )
-from lets_runner.run.rows import append_rows, drop_rows, read_rows
+from lets_runner.run.rows import append_rows, check_header, drop_rows, read_rows
 from lets_runner.trainer import Record
 
 STEP_COLUMNS = ("step", "loss", "val_loss", "gap", "hypergradient", "rho", "gradient_norm", "lr")
-EPOCH_COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-TEST_COLUMNS = ("test_loss", "test_accuracy")
-LAST_COLUMNS = ("gap", "rho", "gradient_evaluations", "seconds")
+FIRST_COLUMNS, LAST_COLUMNS = ("epoch", "step", "lr"), ("gap", "rho", "gradient_evaluations", "seconds")
+NOTHING = Columns()  # is measured beside the loss
 
 
 class Run:
@@ -42,17 +42,21 @@ class Run:
         directory: made if it is not there.
         config: text of `config.yaml`. Its first line stands for what makes a configuration: a directory never holds
             runs of two.
-        test_columns: whether `epochs.csv` has test loss and accuracy.
+        columns: what the task measures.
+        test_columns: whether `epochs.csv` has the columns of the test set too.
 
     Raises:
-        ValueError: in `open`, the directory belongs to another configuration.
+        ValueError: in `open`, the directory belongs to another configuration, or a csv file in it has other columns.
         BlockingIOError: in `open`, another process is training in it.
     """
 
-    def __init__(self, directory: Path, config: str, *, test_columns: bool = False):
+    def __init__(self, directory: Path, config: str, *, columns: Columns = NOTHING, test_columns: bool = False):
         self.directory = directory
         self.config = config
-        self.epoch_columns = (*EPOCH_COLUMNS, *(TEST_COLUMNS if test_columns else ()), *LAST_COLUMNS)
+        self.columns = columns
+        parts = PARTS if test_columns else PARTS[:2]
+        measured = [name for part in parts for name in columns.of(part)]
+        self.epoch_columns = (*FIRST_COLUMNS, *measured, *LAST_COLUMNS)
         self.steps_file = directory / STEPS
         self.epochs_file = directory / EPOCHS
         self.checkpoints = directory / CHECKPOINTS
@@ -65,6 +69,8 @@ class Run:
             raise ValueError(
                 f"{self.directory} belongs to another configuration: see its config.yaml, and move it away"
             )
+        for file, columns in ((self.steps_file, STEP_COLUMNS), (self.epochs_file, self.epoch_columns)):
+            check_header(file, columns)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.directory)
         if not written.exists():
@@ -93,10 +99,11 @@ class Run:
 
     @property
     def best_is_last(self) -> bool:
-        """Whether the last epoch has the highest validation accuracy so far; ties go to the earlier one."""
-        accuracies = [row["val_accuracy"] for row in self.epochs()]
-        known = bool(accuracies) and not math.isnan(accuracies[-1])
-        return known and all(accuracies[-1] > earlier for earlier in accuracies[:-1])
+        """Whether the last epoch is the best so far by what the task selects on validation; ties go to the earlier."""
+        column = self.columns.selected
+        values = [row[f"val_{column.name}"] for row in self.epochs()]
+        known = bool(values) and not math.isnan(values[-1])
+        return known and all(column.beats(values[-1], earlier) for earlier in values[:-1])
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> None:
         """Write a checkpoint; until it is whole on disk the one before stays what it was.

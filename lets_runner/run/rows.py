@@ -8,6 +8,20 @@ from pathlib import Path
 from lets_runner.run.files import write_whole
 
 
+def check_header(path: Path, columns: Sequence[str]) -> None:
+    """That rows of these columns can go on below what is there.
+
+    Raises:
+        ValueError: the file has others.
+    """
+    header = path.read_text(encoding="utf-8").splitlines(keepends=True)[:1] if path.exists() else []
+    if header and header[0].endswith("\n") and header[0].strip() != ",".join(columns):
+        raise ValueError(
+            f"{path}: has other columns ({header[0].strip()[:300]}) than this run would write ({','.join(columns)}): "
+            "another version or another measure wrote it; move the directory away"
+        )
+
+
 def append_rows(path: Path, columns: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
     new = not path.exists()
     with open(path, "a", newline="", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 """Take a trainer through its run directory: resume, record, checkpoint, heed signals, sum up."""
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lets_runner import slurm
+from lets_runner.columns import PARTS, Column, written
 from lets_runner.report.curves import draw_curves
 from lets_runner.run.directory import Run
 from lets_runner.run.environment import peak_memory
@@ -91,15 +93,16 @@ def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool
                 tracker.log(record)
             if record.checkpoint:
                 run.save(trainer.state_dict(), best=record.epoch is not None and run.best_is_last)
-            _show(bar, record)
+            _show(bar, record, run.columns.selected)
 
 
-def _show(bar: tqdm, record: Record) -> None:
+def _show(bar: tqdm, record: Record, column: Column) -> None:
     text = ""
     if record.steps:
         text = "loss {loss:.3f}, rho {rho:.4g}".format(**record.steps[-1])
     if record.epoch is not None:
-        text += ", accuracy {train_accuracy:.1%} train, {val_accuracy:.1%} val".format(**record.epoch)
+        values = {part: record.epoch[f"{part}_{column.name}"] for part in PARTS[:2] if part in column.when}
+        text += f", {column.words} {', '.join(f'{column.show(value, 1)} {part}' for part, value in values.items())}"
     bar.set_postfix_str(text, refresh=False)
     bar.update(record.step - bar.n)
 
@@ -154,12 +157,12 @@ def _tested(trainer: Trainer, test: Loader) -> dict[str, float]:
 def _finish(run: Run, trainer: Trainer, measured: dict[str, float], facts: dict[str, Any]) -> None:
     if not measured:
         run.summarise(status="interrupted", error=None, **facts, **_progress(run, trainer))
-        draw_curves(run.directory)
+        draw_curves(run.directory, run.columns)
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on, in {run.directory}")
         return
     summary = {"status": "finished", "error": None, **facts, **_progress(run, trainer), **measured}
     run.summarise(**summary)
-    draw_curves(run.directory)
+    draw_curves(run.directory, run.columns)
     print(f"{result(summary)} in {run.directory}")
 
 
@@ -170,7 +173,9 @@ def _progress(run: Run, trainer: Trainer) -> dict[str, Any]:
     return {
         "epochs": int(last.get("epoch", 0)),
         "step": trainer.step,
-        **{name: last.get(name) for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "gap")},
+        "columns": run.columns.plain(),
+        **{name: last.get(name) for part in PARTS[:2] for name in run.columns.of(part)},
+        "gap": last.get("gap"),
         "rho": float(trainer.optimizer.last.rho),
         "gradient_evaluations": sam.gradient_evaluations,
         "perturbed_share": sam.perturbed_steps / max(1, sam.steps),
@@ -182,9 +187,24 @@ def _progress(run: Run, trainer: Trainer) -> dict[str, Any]:
 
 
 def result(summary: dict[str, Any]) -> str:
-    text = f"test accuracy {summary['test_accuracy']:.2%}"
-    if (val := summary.get("val_accuracy")) is not None and val == val:
-        text += f" (validation {val:.2%})"
+    """A finished run in a line."""
+    column = written(summary).selected
+    text = f"test {column.words} {column.show(_number(summary, f'test_{column.name}'))}"
+    val = _number(summary, f"val_{column.name}")
+    if not math.isnan(val):
+        text += f" (validation {column.show(val)})"
     if summary.get("rho_start") and summary.get("rho") == summary.get("rho"):
         text += f", rho {summary['rho_start']:.4g} -> {summary['rho']:.4g}"
     return text
+
+
+def score(summary: dict[str, Any]) -> float | None:
+    """What a sweeper maximises: the selected number on validation, negative where less is better; None without one."""
+    column = written(summary).selected
+    value = _number(summary, f"val_{column.name}")
+    return None if math.isnan(value) else column.sign * value
+
+
+def _number(summary: dict[str, Any], name: str) -> float:
+    value = summary.get(name)
+    return float("nan") if value is None else float(value)

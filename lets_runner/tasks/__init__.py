@@ -1,6 +1,7 @@
-"""Tasks: the loss and the metrics of a batch."""
+"""Tasks: the loss of a batch, and what is measured of it."""
 
 from lets_runner.tasks.classification import Classification
-from lets_runner.tasks.task import Output, Task
+from lets_runner.tasks.regression import Regression
+from lets_runner.tasks.task import Output, Part, Task
 
-__all__ = ["Classification", "Output", "Task"]
+__all__ = ["Classification", "Output", "Part", "Regression", "Task"]

@@ -1,22 +1,34 @@
 """One class for every example: cross entropy and accuracy."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lets_runner.tasks.task import Output
+from lets_runner.measures import Accuracy, Measure
+from lets_runner.tasks.task import Output, Part, Task, split_rows
 
 
-class Classification:
+class Classification(Task):
     """Batches are (inputs, classes as int64 of shape (B,)); the model gives scores of shape (B, classes).
 
     Args:
         label_smoothing: share of the target spread over all classes in the training loss, in [0, 1].
+        measures: what is measured beside the cross entropy, in nats; None for the accuracy alone.
+        selects: name of the column that chooses.
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0):
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        measures: Sequence[Measure] | None = None,
+        selects: str = "accuracy",
+    ):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1]")
+        super().__init__([Accuracy()] if measures is None else measures, selects=selects)
         self.label_smoothing = label_smoothing
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], *, per_sample: bool = False) -> Output:
@@ -25,12 +37,12 @@ class Classification:
     def measure(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Output:
         return self._output(model, batch, 0.0, "mean")
 
-    def split(self, batch: tuple[Tensor, Tensor], parts: int) -> list[tuple[Tensor, Tensor]]:
-        return list(zip(*(tensor.chunk(parts) for tensor in batch), strict=True))
+    def split(self, batch: tuple[Tensor, Tensor], parts: int) -> list[Part]:
+        return split_rows(batch, parts)
 
     def _output(self, model: nn.Module, batch: tuple[Tensor, Tensor], smoothing: float, reduction: str) -> Output:
         inputs, labels = batch
         scores = model(inputs)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = functional.cross_entropy(scores, labels, label_smoothing=smoothing, reduction=reduction)
-        return Output(loss, (scores.detach().argmax(1) == labels).sum(), len(labels))
+        return Output(loss, len(labels), self.added(scores, labels))

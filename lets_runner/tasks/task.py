@@ -1,29 +1,84 @@
-"""What a training loop must know of a task: the loss of a batch, and how well it was done."""
+"""What a training loop must know of a task: the loss of a batch, and what is measured of it."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
+
+from lets_runner.columns import Column, Columns
+from lets_runner.measures import Measure
 
 
 @dataclass(frozen=True)
 class Output:
-    """Of one batch: the loss, how many examples were right (0-dim), and how many there were.
+    """Of one batch: the loss, how many examples there were, and sums over them, 0-dim, by name.
 
     The loss is the mean (0-dim) or, if asked for, every example's (B,); with gradient in training.
     """
 
     loss: Tensor
-    correct: Tensor
     count: int
+    sums: Mapping[str, Tensor]
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Part:
+    """A part of a batch, a microbatch, and its weight: its share of the batch in units of an equal share.
+
+    The mean over the parts of weight · loss is the loss of the whole batch, whatever their sizes.
+    """
+
+    batch: Any
+    weight: float | Tensor = 1.0
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        return loss if isinstance(self.weight, float) and self.weight == 1 else loss * self.weight
+
+
+class Task(ABC):
+    """A loss, and measures of how well it was done. A subclass says how a model's outputs and a batch make them.
+
+    Args:
+        measures: what is measured beside the loss.
+        selects: name of the column that chooses between epochs and between runs.
+        loss: the loss as a column: its unit.
+
+    Raises:
+        ValueError: two measures have a column or a sum of the same name; no column is called `selects`.
+    """
+
+    def __init__(self, measures: Sequence[Measure], *, selects: str, loss: Column = Columns.loss):
+        self.measures = list(measures)
+        self.columns = Columns(tuple(column for measure in self.measures for column in measure.columns), selects, loss)
+        self.sums = tuple(name for measure in self.measures for name in measure.sums)
+        if len({*self.sums}) < len(self.sums):
+            raise ValueError(f"measures: {', '.join(self.sums)}: two of them add up something of the same name")
+
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Any, *, per_sample: bool = False) -> Output:
         """As trained on, with every regularisation of the task."""
 
+    @abstractmethod
     def measure(self, model: nn.Module, batch: Any) -> Output:
         """As reported, without."""
 
-    def split(self, batch: Any, parts: int) -> list[Any]:
-        """The batch in so many parts of equal size."""
+    @abstractmethod
+    def split(self, batch: Any, parts: int) -> list[Part]:
+        """The batch in so many parts, as equal as can be."""
+
+    def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
+        """The scores of `count` examples, from the sums over them."""
+        return {name: score for measure in self.measures for name, score in measure.scores(sums, count).items()}
+
+    def added(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The sums of one batch."""
+        outputs = outputs.detach()
+        return {name: total for measure in self.measures for name, total in measure.add(outputs, targets).items()}
+
+
+def split_rows(batch: tuple[Tensor, ...], parts: int) -> list[Part]:
+    """Tensors cut along their first dimension; parts differ by a row at most, and weigh what they hold."""
+    pieces = list(zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True))
+    return [Part(piece, len(piece[0]) * parts / len(batch[0])) for piece in pieces]

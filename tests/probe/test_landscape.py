@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lets_runner.columns import Column
 from lets_runner.probe import figures
 from lets_runner.probe.landscape import filter_normalised, landscape
 from lets_runner.probe.objective import Objective
@@ -55,7 +56,7 @@ def test_the_middle_is_the_loss_itself_and_the_rest_is_where_it_says(objective):
     surface = landscape(objective, directions, points=5, span=0.5)
     np.testing.assert_allclose(surface["alpha"], [-0.5, -0.25, 0, 0.25, 0.5])
     assert surface["alpha"][2] == surface["beta"][2] == 0
-    assert (surface["loss"][2, 2], surface["accuracy"][2, 2]) == objective.measure()
+    assert {name: surface[name][2, 2] for name in ("loss", "accuracy")} == objective.measure()
     inputs, labels = objective.examples
     names = [name for name, _ in objective.model.named_parameters()]
     for i, j in ((0, 4), (3, 1)):
@@ -104,7 +105,7 @@ def test_pictures_of_any_landscape(tmp_path, loss):
         heights[0, 0] = np.inf
     surface = {"alpha": places, "beta": places, "loss": heights, "accuracy": np.exp(-bowl)}
     curve = {"alpha": places, "loss": heights[:, 2], "accuracy": np.exp(-bowl[:, 2])}
-    figures.draw_curve(curve, tmp_path / "curve", title="a run")
+    figures.draw_curve(curve, tmp_path / "curve", score=Column("accuracy", "%"), title="a run")
     figures.draw_contours(surface, tmp_path / "contours", title="a run")
     figures.draw_surface(surface, tmp_path / "surface", title="a run")
     for name in ("curve", "contours", "surface"):

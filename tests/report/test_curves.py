@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from lets_runner.columns import Column, Columns
 from lets_runner.report.curves import draw_curves, read_columns, running_mean
+
+COLUMNS = Columns((Column("accuracy", "%"),), "accuracy")
 
 
 def test_running_mean_passes_over_gaps():
@@ -19,7 +22,7 @@ def test_a_long_run_is_drawn_while_its_job_waits_to_be_queued_again(tmp_path):
     rows = (f"{step},{math.sin(step)},0.05\n" for step in range(300_000))
     (tmp_path / "steps.csv").write_text("step,gap,rho\n" + "".join(rows))
     started = time.process_time()
-    assert draw_curves(tmp_path).stat().st_size > 0
+    assert draw_curves(tmp_path, COLUMNS).stat().st_size > 0
     assert time.process_time() - started < 10  # quadratic, it took a minute
 
 
@@ -38,11 +41,11 @@ def test_draws_a_picture_of_any_run(tmp_path, gap):
         "epoch,train_loss,train_accuracy,val_loss,val_accuracy\n1,2,0.1,,\n2,1,0.5,,\n"
     )
     (tmp_path / "steps.csv").write_text(f"step,gap,rho\n1,,0.05\n2,{gap},0.06\n")
-    content = draw_curves(tmp_path).read_bytes()
+    content = draw_curves(tmp_path, COLUMNS).read_bytes()
     assert content.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", content[16:24])
     assert width > height > 400
 
 
 def test_draws_a_run_that_has_nothing_yet(tmp_path):
-    assert draw_curves(tmp_path).stat().st_size > 0
+    assert draw_curves(tmp_path, COLUMNS).stat().st_size > 0

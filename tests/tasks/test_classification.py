@@ -25,7 +25,7 @@ def test_loss_is_smoothed_and_the_measure_is_not(smoothing):
     output, measure = (method(torch.nn.Identity(), (SCORES, LABELS)) for method in (task.loss, task.measure))
     assert output.loss.item() == pytest.approx(expected[smoothing], rel=1e-6)
     assert measure.loss.item() == pytest.approx(expected[0.0], rel=1e-6)
-    assert (output.correct.item(), output.count) == (2, 3)
+    assert (output.sums["correct"].item(), output.count) == (2, 3)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.1])

@@ -1,0 +1,7 @@
+"""Measures: scores of predictions, made of sums over examples."""
+
+from lets_runner.measures.accuracy import Accuracy
+from lets_runner.measures.measure import Measure
+from lets_runner.measures.regression import SquaredError
+
+__all__ = ["Accuracy", "Measure", "SquaredError"]
