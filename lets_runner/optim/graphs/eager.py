@@ -21,7 +21,7 @@ class EagerStep:
         train_loss, val_loss: (batch, or a part of one) -> its loss; like the closures of `SAM.step` they leave
             `backward` to the optimizer.
         parts, val_parts: microbatches of a training batch and of a validation batch.
-        split: (batch, number) -> so many parts; where they are not of equal size, each weighs in its loss what it holds.
+        split: (batch, number) -> so many parts; of unequal size, each weighs in its loss what it holds.
         observe: called after every step; what it returns, a tensor, is returned in place of the loss.
         reason: why steps are eager, for whoever asks.
     """
