@@ -34,6 +34,19 @@ POINTS = 50  # of a trajectory that is kept and replayed
 FIELDS = ("problem", "method", "seed", "test_accuracy", "val_accuracy", "rho_last", "evaluations_a_step", "seconds")
 
 
+ABLATIONS = {
+    "every 4": "radius.every=4",
+    "validation batches of 32": "val_batch_size=32",
+    "c held": "radius.every=1000000",  # it looks once, and learns nothing from its first looks
+    "one step at 0.5 first": "radius=one_large_step",
+}
+LETS_SETTINGS: dict[str, tuple[str, ...]] = {
+    "": (),
+    ", normalised,": ("radius.rho_optimizer=normalised",),
+    ", normalised, validation loss,": ("radius.rho_optimizer=normalised", "radius.objective=val"),
+}
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is trained on, and the grids of the methods that have something to choose."""
@@ -46,7 +59,7 @@ class Problem:
     ramps: tuple[float, ...] = ()  # where they end
     lets: tuple[float, ...] = ()  # where LETS starts
     starts: tuple[float, ...] = ()  # of `sam.rho` for horizon LETS, which takes no notice
-    every: int | None = None  # steps between looks at the validation loss, of a cheaper horizon LETS
+    ablations: bool = False  # horizon LETS with one thing changed
 
     def methods(self) -> dict[str, tuple[str, ...]]:
         """The overrides of every line of its table but the replay."""
@@ -54,8 +67,8 @@ class Problem:
         found |= {f"SAM {rho:g}": ("method=sam", f"sam.rho={rho}") for rho in self.sam}
         found["horizon SAM"] = ("method=horizon_sam",)
         found |= {f"horizon SAM from {rho:g}": ("method=horizon_sam", f"sam.rho={rho}") for rho in self.starts}
-        if self.every is not None:
-            found[f"horizon SAM, every {self.every}"] = ("method=horizon_sam", f"radius.every={self.every}")
+        if self.ablations:
+            found |= {f"horizon SAM, {name}": ("method=horizon_sam", word) for name, word in ABLATIONS.items()}
         found |= {
             f"ramp to {end:g} at {share:.0%}": (
                 "method=ramp_sam",
@@ -66,9 +79,9 @@ class Problem:
             for end in self.ramps
             for share in (0.5, 1.0)
         }
-        found |= {f"LETS from {rho:g}": ("method=lets_sam", f"sam.rho={rho}") for rho in self.lets}
         found |= {
-            f"LETS, normalised, from {rho:g}": ("method=lets_sam", f"sam.rho={rho}", "radius.rho_optimizer=normalised")
+            f"LETS{name} from {rho:g}": ("method=lets_sam", f"sam.rho={rho}", *words)
+            for name, words in LETS_SETTINGS.items()
             for rho in self.lets
         }
         found |= {f"ASAM {rho:g}": ("method=asam", f"sam.rho={rho}") for rho in self.asam}
@@ -123,7 +136,7 @@ def images(noise: int, *, lr: float = 0.1, epochs: int = 40) -> Problem:
         ramps=RAMPS,
         lets=(0.05, 0.2) if main else (),
         starts=(0.01, 0.5) if main else (),
-        every=4 if main else None,
+        ablations=main,
     )
 
 
@@ -138,7 +151,7 @@ def digits(network: str, noise: int) -> Problem:
         ramps=RAMPS,
         lets=(0.05, 0.2) if noisy else (),
         starts=STARTS if noisy and network != "mlp" else (),
-        every=4 if noisy else None,
+        ablations=noisy and network != "mlp",
     )
 
 
