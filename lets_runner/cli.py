@@ -135,7 +135,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     facts = {
         **named,
         "seed": cfg.seed,
-        "rho_start": cfg.sam.get("rho"),
+        "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,
         "device": device_name(device),
         "processes": processes.size,
         **environment(),

@@ -18,14 +18,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from hydra.core.override_parser.types import Quote, QuotedString
+from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "radius"
@@ -168,9 +170,9 @@ class Results:
         self.lock = Lock()
         folder.mkdir(parents=True, exist_ok=True)
         if self.runs_file.exists():
-            for row in csv.DictReader(self.runs_file.open(encoding="utf-8")):
+            for row in csv.DictReader(lines_of(self.runs_file)):
                 self.runs[row["problem"], row["method"], int(row["seed"])] = row
-            for problem, method, seed, *radii in csv.reader(self.radii_file.open(encoding="utf-8")):
+            for problem, method, seed, *radii in csv.reader(lines_of(self.radii_file)):
                 self.radii[problem, method, int(seed)] = [float(rho) for rho in radii]
 
     def add(self, key: tuple[str, str, int], row: dict[str, str], radii: list[float]) -> None:
@@ -178,14 +180,8 @@ class Results:
             self.runs[key], self.radii[key] = row, radii
             order = {name: number for number, name in enumerate(PROBLEMS)}
             keys = sorted(self.runs, key=lambda key: (order[key[0]], key[1], key[2]))
-            with self.runs_file.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.runs[key] for key in keys)
-            with self.radii_file.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(
-                    [*key, *(f"{rho:.4g}" for rho in self.radii[key])] for key in keys
-                )
+            write_rows(self.radii_file, ([*key, *(f"{rho:.4g}" for rho in self.radii[key])] for key in keys))
+            write_rows(self.runs_file, [FIELDS, *([self.runs[key][field] for field in FIELDS] for key in keys)])
 
     def accuracies(self, problem: str, method: str) -> list[float]:
         return [100 * float(row["test_accuracy"]) for key, row in self.runs.items() if key[:2] == (problem, method)]
@@ -194,6 +190,18 @@ class Results:
         """The geometric mean over seeds."""
         found = [radii for key, radii in self.radii.items() if key[:2] == (problem, method)]
         return np.exp(np.log(np.maximum(found, 1e-6)).mean(0)).tolist()
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a csv file so that a kill leaves the old one or the new one."""
+    whole = path.with_suffix(".tmp")
+    with whole.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    os.replace(whole, path)
 
 
 # Training.
@@ -315,6 +323,38 @@ def table(results: Results, name: str) -> str:
     return "\n".join(lines)
 
 
+FIGURE = ("cifar10-40", "cifar100-20", "digits-batch_norm-40")
+
+
+def draw(results: Results, names: Iterable[str] = FIGURE) -> Figure | None:
+    """Accuracy over a fixed radius, and what horizon LETS comes to without one; None before there is any."""
+    names = [name for name in names if results.accuracies(name, "horizon SAM")]
+    if not names:
+        return None
+    figure = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        problem = PROBLEMS[name]
+        grid = [(rho, values) for rho in problem.sam if (values := results.accuracies(name, f"SAM {rho:g}"))]
+        if grid:
+            means, spreads = zip(*(spread(values) for _, values in grid), strict=True)
+            axes.errorbar([rho for rho, _ in grid], means, spreads, marker="o", capsize=3, label="SAM, fixed ρ")
+        for method, label, colour in (("horizon SAM", "horizon LETS, no ρ to choose", "C1"), ("SGD", "SGD", "0.4")):
+            if values := results.accuracies(name, method):
+                mean, width = spread(values)
+                axes.axhline(mean, color=colour, label=label)
+                axes.axhspan(mean - width, mean + width, color=colour, alpha=0.15)
+        axes.set(xscale="log", xlabel="ρ of SAM", title=problem.title.replace(", ", "\n", 1))
+        axes.title.set_fontsize(9)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("test accuracy, %")
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def document(results: Results) -> str:
     found = {key[0] for key in results.runs}
     parts = [overview(results)]
@@ -335,13 +375,15 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the problem's own")
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="where CIFAR is")
-    parser.add_argument("--results", type=Path, default=DOCS, help="where runs.csv and trajectories.csv are kept")
+    parser.add_argument("--results", type=Path, default=DOCS, help="where its two csv files and radius.png are kept")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at a time, a thread each")
     parser.add_argument("--print", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     results = Results(arguments.results)
     if not arguments.print:
         run_all(results, arguments.only, arguments.seeds, arguments.data_root.absolute(), arguments.workers)
+    if (figure := draw(results)) is not None:
+        figure.savefig(arguments.results / "radius.png", dpi=130)
     print(document(results))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -189,6 +190,14 @@ def test_bf16_trains_and_keeps_rho_above_its_noise(tmp_path, monkeypatch):
     [steps] = tmp_path.rglob("steps.csv")
     assert min(read_columns(steps)["rho"]) == pytest.approx(0.01, rel=1e-6)
     assert lets_train(monkeypatch, "precision=bf16", "sam.rho=0.005") == 2
+
+
+def test_a_rule_without_a_start_claims_none(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert lets_train(monkeypatch, "method=horizon_sam", "epochs=1", "progress=false") == 0
+    [summary] = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text())["rho_start"] is None
+    assert re.search(r", rho [0-9.]+ in ", capfd.readouterr().out)
 
 
 def test_the_configuration_can_be_shown(monkeypatch, capfd):

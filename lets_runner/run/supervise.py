@@ -193,8 +193,9 @@ def result(summary: dict[str, Any]) -> str:
     val = _number(summary, f"val_{column.name}")
     if not math.isnan(val):
         text += f" (validation {column.show(val)})"
-    if summary.get("rho_start") and summary.get("rho") == summary.get("rho"):
-        text += f", rho {summary['rho_start']:.4g} -> {summary['rho']:.4g}"
+    start, rho = _number(summary, "rho_start"), _number(summary, "rho")
+    if not math.isnan(rho):
+        text += f", rho {rho:.4g}" if math.isnan(start) else f", rho {start:.4g} -> {rho:.4g}"
     return text
 
 

@@ -58,6 +58,7 @@ class HorizonLETS(RadiusRule):
     """
 
     remembers = ("_nu", "_loss", "_norm", "_first_loss", "_updates", "_budget_optimizer", "_displacement")
+    starts_from_rho = False
     graphable = True
 
     def __init__(

@@ -63,6 +63,7 @@ class PiecewiseRadius(RadiusRule):
             stays.
     """
 
+    starts_from_rho = False
     graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, points: Sequence[Sequence[float]]):
