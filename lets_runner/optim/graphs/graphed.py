@@ -52,7 +52,9 @@ class GraphedStep(EagerStep):
 
     Args:
         optimizer: a radius rule or a SAM, around a base with `fused=True`, on a CUDA device, in one process.
-        train_loss, val_loss, settings: see `EagerStep`; `observe` becomes part of the graph.
+        train_loss: (batch) -> its loss.
+        val_loss: the same of a validation batch.
+        settings: see `EagerStep`; `observe` becomes part of the graph.
         warmup: steps of each kind before its capture, at least 2.
         strict: raise where steps cannot be captured; else a warning says so, once.
         recorder: who makes the graphs; None for the device's own.

@@ -32,7 +32,8 @@ class GapMatching(Matching):
         sam: the variant; its ρ is where the rule starts.
         c: sharpness wanted per generalization gap.
         f: sharpness wanted per progress of the training loss since the start; keeps ρ alive while the gap is 0.
-        up, down: how far log ρ may move in a step, upwards and downwards.
+        up: how far log ρ may rise in a step.
+        down: how far it may fall.
         ema: decay of the averages per step.
         every: look at a validation batch in every `every`-th of the steps that perturb only.
         bounds: of ρ.

@@ -19,7 +19,10 @@ class LossMatching(Matching):
     Args:
         sam: the variant; its ρ is where the rule starts.
         h: sharpness wanted per progress of the training loss since the start.
-        up, down, ema, bounds: see `Matching`.
+        up: how far log ρ may rise in a step.
+        down: how far it may fall.
+        ema: decay of the averages per step.
+        bounds: of ρ.
     """
 
     graphable = True

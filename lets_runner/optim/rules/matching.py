@@ -19,7 +19,8 @@ class Matching(RadiusRule):
     at more in `observe`.
 
     Args:
-        up, down: how far log ρ may move in a step, upwards and downwards.
+        up: how far log ρ may rise in a step.
+        down: how far it may fall.
         ema: decay of the averages per step.
         bounds: of ρ.
     """

@@ -98,7 +98,8 @@ class LearningRateRadius(RadiusRule):
     Args:
         sam: the variant; its ρ is ρ_max.
         rho_min: the radius at the smallest learning rate.
-        lr_max, lr_min: between which learning rates ρ moves; `lr_max=None` for the rate that the base starts with.
+        lr_max: the largest learning rate, where ρ is ρ_max; None for the rate that the base starts with.
+        lr_min: the smallest, where ρ is `rho_min`.
     """
 
     graphable = True
