@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from hydra.core.override_parser.types import Quote, QuotedString
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "radius"
@@ -350,6 +351,8 @@ def draw(results: Results, names: Iterable[str] = FIGURE) -> Figure | None:
                 axes.axhspan(mean - width, mean + width, color=colour, alpha=0.15)
         axes.set(xscale="log", xlabel="ρ of SAM", title=problem.title.replace(", ", "\n", 1))
         axes.title.set_fontsize(9)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(problem.sam[::2], [f"{rho:g}" for rho in problem.sam[::2]])
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy, %")
     figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
