@@ -4,7 +4,7 @@ The runner's epoch, with its batches drawn and rows, metrics and a checkpoint wr
 the same passes over the same tensors: LETS's three a step and the measurement of the validation set, with nothing else
 done. They take turns, epoch by epoch, and each of the runner's is held against the mean of the bare ones before and
 after it, so that a machine that changes its speed meanwhile does not decide. What a run does once, before its first
-epoch and after its last, is told beside it.
+epoch and after its last, is given beside it.
 """
 
 import argparse

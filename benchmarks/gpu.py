@@ -29,7 +29,7 @@ from lets_runner.data import CIFAR10
 
 ROOT = Path(__file__).resolve().parents[1]
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it its results may vary
-LIMIT = 470.0  # seconds for all checks; one that would begin later is left out, and told
+LIMIT = 470.0  # seconds for all checks; one that would begin later is left out, and named
 IMAGES = 1000  # for training, in CIFAR-10's layout
 LEARNED = 0.3  # test accuracy on ten classes that are easily told apart
 # What a step and an epoch should cost on an H100 at batch size 128 and 512.

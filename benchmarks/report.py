@@ -71,8 +71,8 @@ def copy_everywhere(template: Path, root: Path, method: str, seeds: int) -> None
             directory.mkdir(parents=True)
             (directory / "config.yaml").write_text(f"# {identity}\n{text}")
             accuracy = summary["test_accuracy"] - noise / 5 + 0.01 * (seed % 7) / 7
-            told = {**summary, "data": data, "model": model, "seed": seed, "test_accuracy": accuracy}
-            (directory / "summary.json").write_text(json.dumps(told))
+            written = {**summary, "data": data, "model": model, "seed": seed, "test_accuracy": accuracy}
+            (directory / "summary.json").write_text(json.dumps(written))
             for name, content in rows.items():
                 (directory / name).write_bytes(content)
 

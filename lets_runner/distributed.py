@@ -193,6 +193,6 @@ def local_rank() -> int:
 
 
 def launched() -> bool:
-    """Whether `torchrun` started this process, be it alone, or something that sets what it sets for several."""
+    """Whether `torchrun` started this process, or another launcher that sets the same variables for several."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     return "RANK" in os.environ and (several or distributed.is_torchelastic_launched())

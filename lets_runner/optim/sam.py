@@ -52,7 +52,7 @@ class SAM(Radius):
         rho: radius ρ ≥ 0 in the norm of the variant; with 0 every step is the base optimizer's own.
         smallest_rho: radius rules go no lower. Under bfloat16 autocast take 1e-2: below, what a perturbation changes in
             a gradient drowns in rounding.
-        model: whose batch-norm statistics only the first pass of a step shall update. Without it they count twice.
+        model: its batch-norm statistics are updated by the first pass of a step only. Without it they count twice.
         max_grad_norm: clip the descent gradient to this norm before the base optimizer sees it.
         perturbation_sync: "global" for one perturbation of the whole batch, or "local" for one of every process along
             its own gradient (m-sharpness, m the examples of a process).
@@ -138,7 +138,7 @@ class SAM(Radius):
     def branch(self, number: int) -> Hashable | None:
         """Whether the step with this number (from 1) perturbs, so far as its number tells; None where it does not.
 
-        Steps of one branch must be alike to the host: one CUDA graph serves them all.
+        Steps of one branch must do the same on the host: one CUDA graph serves them all.
         """
         return True
 

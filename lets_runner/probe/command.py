@@ -68,7 +68,7 @@ def find_runs(path: Path) -> Iterator[Path]:
     found = False
     for folder, below, files in os.walk(path):
         below[:] = sorted(name for name in below if not name.startswith("."))  # where trackers keep copies
-        if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be told of
+        if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be named
             below.clear()
             found = True
             yield Path(folder).resolve()

@@ -30,7 +30,7 @@ class NonFiniteError(FloatingPointError):
         self.pass_name, self.step, self.rho = pass_name, step, rho
         super().__init__(
             f"step {step}: the {pass_name} pass gave a non-finite loss or gradient (rho = {rho:.4g}); the weights are "
-            "as before the step. A smaller learning rate or a smaller rho usually mends it"
+            "as before the step. A smaller learning rate or a smaller rho usually helps"
         )
 
     def __reduce__(self) -> tuple:
@@ -90,7 +90,7 @@ class DeferredGuard(Stateful):
     one, that last update stands.
 
     Processes that share a batch (`together`) come to the same verdict, though their devices not at the same time. They
-    must raise in the same step all the same: whoever went on would wait for the others in its next collective.
+    must raise in the same step all the same: a process that went on would wait for the others in its next collective.
     """
 
     immediate = False
@@ -129,7 +129,7 @@ class DeferredGuard(Stateful):
         bad = self._verdict != 0
         fresh, self._fresh = self._fresh, False
         if fresh and bool(bad):
-            # The first update allocates the state, and a kernel that is then told to rest would leave it unset.
+            # The first update allocates the state, and a kernel that skips it would leave it unset.
             # Waiting once, before there is much to overlap with, costs nothing.
             self._fresh = True
         elif all(group.get("fused") for group in base.param_groups):
@@ -157,7 +157,7 @@ class DeferredGuard(Stateful):
         return True
 
     def poll(self, rho: Tensor, *, wait: bool = False) -> None:
-        """Raise what an earlier step found out, if the host knows it by now or shall wait for it."""
+        """Raise what an earlier step found out, if the host knows it by now, or must wait for it."""
         if self._skip:
             return
         if wait:

@@ -1,4 +1,4 @@
-"""Passes that leave no trace where they shall not: in the weights, in running statistics, after a bad value."""
+"""Passes that leave no trace in weights and running statistics, not even after a value that is not finite."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
 """What a step asks of the host: its number, what follows from the number, and the random states it draws from.
 
-A CUDA graph repeats what the device did, not what the host thought meanwhile. So a step asks for all of that here, and
+A CUDA graph repeats what the device did, not what the host computed meanwhile. So a step asks for all of that here, and
 `rehearsal` has hosts that know what a graph needs of it.
 """
 

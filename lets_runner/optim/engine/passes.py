@@ -123,7 +123,7 @@ class Passes(OptimizerWrapper):
 
 
 def has_own_graphs(model: nn.Module | None) -> bool:
-    """Whether `torch.compile` was told to put passes of this model into CUDA graphs."""
+    """Whether `torch.compile` puts passes of this model into CUDA graphs."""
     parts = [] if model is None else [model, *model.modules()]
     compiled: list[Any] = [part for module in parts for part in (module, module._compiled_call_impl)]
     configs = [part.get_compiler_config() for part in compiled if hasattr(part, "get_compiler_config")]

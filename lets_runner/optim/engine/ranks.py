@@ -1,7 +1,7 @@
 """The processes that share a batch: gradients are averaged by the model's own wrapper, the rest is done here.
 
 `DistributedDataParallel` and FSDP2's `fully_shard` average gradients in `backward`. Losses and batch-norm statistics
-are averaged here, so that every process ("rank") sees the same numbers and decides alike.
+are averaged here, so that every process ("rank") sees the same numbers and makes the same decisions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -98,12 +98,12 @@ def ranks_of(model: nn.Module | None) -> Alone:
 def _buckets(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     """Tensors of one type, in their order, in lists of at most about `MESSAGE` bytes."""
     buckets: list[list[Tensor]] = []
-    room = 0
+    left = 0
     for tensor in tensors:
         size = tensor.numel() * tensor.element_size()
-        if not buckets or buckets[-1][0].dtype != tensor.dtype or size > room:
+        if not buckets or buckets[-1][0].dtype != tensor.dtype or size > left:
             buckets.append([])
-            room = MESSAGE
+            left = MESSAGE
         buckets[-1].append(tensor)
-        room -= size
+        left -= size
     return buckets

@@ -23,7 +23,7 @@ class EagerStep:
         parts, val_parts: microbatches of a training batch and of a validation batch.
         split: (batch, number) -> so many parts; of unequal size, each weighs in its loss what it holds.
         observe: called after every step; what it returns, a tensor, is returned in place of the loss.
-        reason: why steps are eager, for whoever asks.
+        reason: why steps are eager, for logs.
     """
 
     def __init__(

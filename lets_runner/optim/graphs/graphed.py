@@ -134,7 +134,9 @@ class GraphedStep(EagerStep):
         if self._weights != self._state.weights():
             self._forget()
         if len(self._seen) > MOST_KINDS:
-            self._stay_eager(f"no two steps are alike: {MOST_KINDS} kinds so far; does a setting change in every step?")
+            self._stay_eager(
+                f"every step is of another kind ({MOST_KINDS} so far): does a setting change in every step?"
+            )
             return None
         mode = self.sam.model is None or self.sam.model.training
         settings = tuple(_settings(group) for group in self.optimizer.param_groups)

@@ -15,7 +15,7 @@ What is learned is ν = log c. With u = −J (g_s − g), how a step's own pertu
     r² ← .95 r² + .05 min(h², 9 r²)                 ν ← ν − min(speed/T, .1) clip(h/r, ±3), with the r of before
 
 Z is dθ/dν, truncated: forward-mode differentiation has Z_{t+1} = (I − JH) Z_t + u, and the decay stands in for JH. As h
-is a cosine, and counts in units of what it has been of late, no scale of losses, gradients or learning rates shows.
+is a cosine, and is measured in units of its recent size, the scale of losses, gradients and learning rates has no influence.
 """
 
 import math
@@ -44,7 +44,7 @@ class HorizonLETS(RadiusRule):
     Z, per ρ. It keeps a vector as large as the network.
 
     Args:
-        sam: the variant. Its ρ is of no account, but that 0 switches perturbations off.
+        sam: the variant. Its ρ is ignored, except that 0 switches perturbations off.
         total_steps: T, steps of the whole training.
         horizon: share of the training after which a displacement counts 1/e.
         budget: c at the beginning.

@@ -51,7 +51,7 @@ class LETS(RadiusRule):
         gap_ema: decay of the average that replaces Δ in dF/dν; 0 for the raw Δ. E[Δ²] of a minibatch is the squared gap
             plus a variance, and the variance pushes ρ up for ever.
         bounds: of ρ; None for what the variant states, (0, inf) for none.
-        rho_optimizer: on ν: "adam", "sgd", or "normalised", which counts dF/dν in units of what it has been of late.
+        rho_optimizer: on ν: "adam", "sgd", or "normalised", which measures dF/dν in units of its recent size.
         rho_lr: its learning rate; "auto" is 20 · `every` / `total_steps`, at most 0.03: 20 / (number of ρ updates)
             over a variant that perturbs in every step, and less over one that does not.
         rho_eps: Adam's ε. A large one lets ρ rest when the signal is gone.

@@ -28,7 +28,7 @@ class RadiusRule(OptimizerWrapper, Observer):
     """
 
     moves_radius = True
-    starts_from_rho = True  # or the variant's ρ is of no account
+    starts_from_rho = True  # or the variant's ρ is ignored
     graphable = False  # said by every class for itself
 
     def __init__(self, sam: SAM):

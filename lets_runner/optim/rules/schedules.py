@@ -57,7 +57,7 @@ class PiecewiseRadius(RadiusRule):
     """Through given points, along straight lines: any plan, such as a trajectory that was learned before.
 
     Args:
-        sam: the variant; its ρ is of no account, but that 0 switches perturbations off.
+        sam: the variant; its ρ is ignored, except that 0 switches perturbations off.
         total_steps: steps of the whole training.
         points: pairs of progress, ever larger within 0 and 1, and ρ there. Before the first and after the last it
             stays.

@@ -23,7 +23,7 @@ class FisherSAM(SAM):
 
     Args:
         eta: η ≥ 0, how much of the Fisher information goes into the metric; 0 is SAM. (ρ = 0.1 and η = 1 are this
-            project's choice; the paper's values were not at hand.)
+            project's choice; the paper's values were not available.)
     """
 
     graphable = True

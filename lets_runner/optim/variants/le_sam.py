@@ -24,7 +24,7 @@ class LESAM(SAM):
 
     Args:
         rho: ρ_max; 0 is the base optimizer.
-        sigma: σ > 0, by how much the loss may rise. (Like ρ_max this project's choice; the paper's were not at hand.)
+        sigma: σ > 0, by how much the loss may rise. (Like ρ_max this project's choice; the paper's were not available.)
         stability: ϱ, added to the gradient norm.
         anneal: the share of the training, at its end, over which σ_t goes to zero; 0 for never.
         total_steps: steps of the whole training, for `anneal`.

@@ -22,7 +22,7 @@ class MSAM(SAM):
     them once. The gradients of all shards are kept at the same time. In several processes all their shards count.
 
     Args:
-        m: examples a shard, for whoever makes the closures.
+        m: examples a shard, for the code that makes the closures.
     """
 
     splits_batch = True
