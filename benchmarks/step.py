@@ -1,6 +1,6 @@
 """What a step costs, as a multiple of the base optimizer's: `python -m benchmarks.step --help`.
 
-All contenders run in one process and take turns of one step, so that a change of the machine's speed affects all of them;
+All contenders run in one process and take turns of one step, so that changes of the machine's speed affect all;
 a figure is the median over the rounds of (its seconds) / (SGD's seconds in the same round); of one that learns from
 every tenth step only, ten rounds count as one. Memory is the peak of all
 tensors in a step beyond SGD's, in multiples of P, the memory of the parameters, on a batch so small that activations

@@ -38,9 +38,7 @@ def draw_contours(landscape: Landscape, name: Path, *, title: str) -> None:
     loss = np.maximum(_finite(landscape["loss"]), SMALLEST_LOSS)
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
-    levels = np.geomspace(
-        np.nanmin(loss), np.nanmax(loss) * 1.001, LEVELS
-    )  # all different, even if the loss is constant
+    levels = np.geomspace(np.nanmin(loss), np.nanmax(loss) * 1.001, LEVELS)  # distinct, even for a constant loss
     lines = axes.contour(landscape["alpha"], landscape["beta"], loss.T, levels=levels, norm=LogNorm(), cmap="viridis")
     axes.clabel(lines, levels=levels[1::2], fmt=lambda level: f"{level:.2g}", fontsize=7)
     axes.plot(0, 0, marker="x", color="black")

@@ -256,7 +256,7 @@ def test_settings_that_change_in_every_step_end_it():
     for number in range(70):
         run.optimizer.param_groups[0]["momentum"] = 0.9 - number / 1000
         run.take([number % 60])
-    assert "no two steps are alike" in run.step.reason
+    assert "no two steps are of one kind" in run.step.reason
     assert run.recorder.tapes == []
 
 

@@ -11,7 +11,7 @@ from lets_runner.optim.engine.scalar import scalar
 class Radius(GuardedPasses):
     """ρ ≥ 0 as a 0-dim tensor on the device, so that moving it waits for nothing.
 
-    `rho_bounds` says where a radius rule may take it unless its own `bounds` say otherwise; `limit_radius` narrows that.
+    `rho_bounds` says where a radius rule may take it by default; `limit_radius` narrows that.
     """
 
     remembers: tuple[str, ...] = (*GuardedPasses.remembers, "_rho", "_rho_is_zero")

@@ -135,7 +135,7 @@ class GraphedStep(EagerStep):
             self._forget()
         if len(self._seen) > MOST_KINDS:
             self._stay_eager(
-                f"every step is of another kind ({MOST_KINDS} so far): does a setting change in every step?"
+                f"no two steps are of one kind ({MOST_KINDS} so far): does a setting change in every step?"
             )
             return None
         mode = self.sam.model is None or self.sam.model.training

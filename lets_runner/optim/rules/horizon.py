@@ -15,7 +15,7 @@ What is learned is ν = log c. With u = −J (g_s − g), how a step's own pertu
     r² ← .95 r² + .05 min(h², 9 r²)                 ν ← ν − min(speed/T, .1) clip(h/r, ±3), with the r of before
 
 Z is dθ/dν, truncated: forward-mode differentiation has Z_{t+1} = (I − JH) Z_t + u, and the decay stands in for JH. As h
-is a cosine, and is measured in units of its recent size, the scale of losses, gradients and learning rates has no influence.
+is a cosine, measured in units of its recent size, the scale of losses, gradients and learning rates has no influence.
 """
 
 import math
