@@ -76,3 +76,10 @@ def test_a_line_is_trained_and_kept(study, tmp_path, monkeypatch):
     before = results.runs_file.read_bytes()
     study.train(results, "tiny", "one large step", ("radius=one_large_step",), [0, 1], tmp_path)
     assert results.runs_file.read_bytes() == before
+
+
+def test_the_page_of_results_has_what_the_script_prints(study):
+    page = (SCRIPT.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    results = study.Results(study.DOCS)
+    assert study.overview(results) in page
+    assert study.document(results) in (study.DOCS / "tables.md").read_text(encoding="utf-8")
