@@ -20,6 +20,7 @@ from lets_runner.cli import CONF
 from lets_runner.columns import Column, Columns
 from lets_runner.report.curves import read_columns
 from lets_runner.run import directory
+from lets_runner.run.checkpoint import read_checkpoint
 from lets_runner.run.directory import Run
 from lets_runner.trainer import Record
 
@@ -189,14 +190,13 @@ def test_a_malicious_checkpoint_is_refused_and_runs_no_code(tmp_path, uninterrup
     mark = tmp_path / "exploded"
     in_child(killed_at, tmp_path, "replace", 15, True)
     [last] = tmp_path.rglob("last.pt")
-    config = (last.parents[1] / "config.yaml").read_text()
     for write in (
         lambda: last.write_bytes(pickle.dumps(Bomb(mark))),
         lambda: torch.save({"step": 3, "model": Bomb(mark)}, last),
     ):
         write()
-        with pytest.warns(UserWarning, match=r"last\.pt cannot be read"):
-            Run(last.parents[1], config).load(lambda state: None, epoch_steps=7)
+        with pytest.raises(ValueError, match=r"last\.pt cannot be read"):
+            read_checkpoint(last)
     assert not mark.exists()
     with pytest.warns(UserWarning, match=r"last\.pt cannot be read"):
         directory = train(tmp_path, *SHORT)
