@@ -25,6 +25,7 @@ from lets_runner.build import build, device_name, make, pick_device, processes_o
 from lets_runner.config import OwnError, TakenError, UserError
 from lets_runner.console import complain, warn
 from lets_runner.data import BrokenImage
+from lets_runner.data.identity import check_same
 from lets_runner.distributed import OtherProcessFailed, part, rank
 from lets_runner.optim import NotGraphableError
 from lets_runner.run.directory import DamagedError, Run
@@ -141,13 +142,14 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     facts = {
         **named,
         "seed": cfg.seed,
+        "data_identity": parts.identity,
         "rho_start": cfg.sam.get("rho"),
         "device": device_name(device),
         "processes": processes.size,
         **environment(),
     }
     with _in_one_line(), run, closing(parts.data):
-        processes.only(lambda: _open(run))
+        processes.only(lambda: _open(run, parts.identity))
         if processes.leads:
             told = _guarded(trackers, cfg, named)
             supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=told)
@@ -168,13 +170,19 @@ def _in_one_line() -> Iterator[None]:
         raise UserError(f"graphs=true: {error}; the same command with graphs=auto goes on eagerly") from error
 
 
-def _open(run: Run) -> None:
+def _open(run: Run, data: dict[str, Any]) -> None:
     try:
         run.open()
     except BlockingIOError as error:
         raise TakenError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    before = read_summary(run.directory).get("data_identity")
+    if run.resumes and isinstance(before, dict):
+        try:
+            check_same(before, data)
+        except ValueError as error:
+            raise config.user_error("data", error) from error
 
 
 def _guarded(trackers: dict[str, Tracker], cfg: DictConfig, named: dict[str, str]) -> list[Guard]:

@@ -110,6 +110,11 @@ class Run:
                 self.epochs.append([record.epoch])
 
     @property
+    def resumes(self) -> bool:
+        """Whether there is a checkpoint, sound or not."""
+        return any((self.checkpoints / name).exists() for name in (LAST, PREVIOUS))
+
+    @property
     def last_epoch(self) -> Row:
         """The last row of `epochs.csv`; empty before the end of the first epoch."""
         return (self.epochs.read() or [{}])[-1]
