@@ -33,6 +33,7 @@ class LetsSweeper(BasicSweeper):
         Raises:
             SystemExit: some run is not finished in the end.
         """
+        from lets_runner.console import say
         from lets_runner.distributed import rank
         from lets_runner.sweep import Sweep
 
@@ -43,7 +44,7 @@ class LetsSweeper(BasicSweeper):
             sweep.run(partial(self.launcher.launch, initial_job_idx=0))
         finally:
             if rank() == 0:
-                print(sweep.result())
+                say(sweep.result())
         if sweep.unfinished():
             sys.exit(1)
 

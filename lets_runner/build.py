@@ -18,6 +18,7 @@ from torch import nn
 from lets_runner import config
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
+from lets_runner.data.identity import identity
 from lets_runner.distributed import Group, Processes, launched, local_rank
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
@@ -35,6 +36,7 @@ class Parts:
     data: Data
     trainer: Trainer
     test: Loader
+    identity: dict[str, Any]  # of the data, for the process that leads
 
 
 def build(
@@ -65,7 +67,8 @@ def build(
     _check_batches(cfg, trial, processes)
     steps = _steps(cfg, trial)
 
-    train, val, test = _loaders(cfg, data, device, processes, channels_last=channels_last)
+    splits = processes.first(lambda: read_splits(data))
+    train, val, test = _loaders(cfg, data, splits, device, processes, channels_last=channels_last)
     config.fill(cfg, total_steps=cfg.epochs * len(train))
     optimizer = _optimizer(cfg, model, precision, processes)
     if optimizer.needs_validation and val is None:
@@ -92,7 +95,7 @@ def build(
         processes=processes,
         steps=steps,
     )
-    return Parts(data, trainer, test)
+    return Parts(data, trainer, test, identity(splits) if processes.leads else {})
 
 
 def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Module]:
@@ -167,10 +170,9 @@ def _check_batches(cfg: DictConfig, optimizer: RadiusRule, processes: Processes)
 
 
 def _loaders(
-    cfg: DictConfig, data: Data, device: torch.device, processes: Processes, *, channels_last: bool
+    cfg: DictConfig, data: Data, splits: Splits, device: torch.device, processes: Processes, *, channels_last: bool
 ) -> tuple[Loader, Loader | None, Loader]:
     """Training, validation (None if the split is empty) and test examples, as batches on the device."""
-    splits = processes.first(lambda: read_splits(data))
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
 

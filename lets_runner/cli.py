@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ from omegaconf.errors import OmegaConfBaseException
 from lets_runner import config, slurm
 from lets_runner.build import build, device_name, make, pick_device, processes_of
 from lets_runner.config import OwnError, TakenError, UserError
+from lets_runner.console import complain, warn
 from lets_runner.data import BrokenImage
+from lets_runner.data.identity import check_same
 from lets_runner.distributed import OtherProcessFailed, part, rank
 from lets_runner.optim import NotGraphableError
-from lets_runner.run.directory import Run
+from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.environment import environment, reset_peak_memory
-from lets_runner.run.files import read_summary
-from lets_runner.run.supervise import follow, result, score, supervise
+from lets_runner.run.files import UnwritableError, read_summary
+from lets_runner.run.summary import score
+from lets_runner.run.supervise import again, follow, supervise
 from lets_runner.sweep import mark
 from lets_runner.trackers import Guard, Tracker
 
@@ -44,8 +48,9 @@ def main() -> None:
     failures: list[BaseException] = []
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(partial(_job, failures))()
-    except (HydraException, OmegaConfBaseException) as error:
-        failures.append(UserError(config.one_line(error, sys.argv[1:])))
+    except (HydraException, OmegaConfBaseException, UnwritableError) as error:
+        known = isinstance(error, UnwritableError)
+        failures.append(UserError(str(error) if known else config.one_line(error, sys.argv[1:])))
         _complain(failures[-1])
     finally:
         part()
@@ -64,11 +69,11 @@ def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
 def _complain(error: BaseException, place: str = "") -> None:
     if rank() > 0 and not isinstance(error, OwnError):
         return  # the leading process says it
-    print(f"lets-train: {place}{error}", file=sys.stderr)
+    complain(f"{place}{error}")
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    print(f"lets-train: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    warn(str(message))
 
 
 def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
@@ -82,10 +87,11 @@ def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)
     directory = config.run_directory(cfg, named)
-    if sweep:
-        mark(directory)
     try:
-        train(cfg, directory, named)
+        with _in_one_line():
+            if sweep:
+                mark(directory)
+            train(cfg, directory, named)
         return score(read_summary(directory))
     except (UserError, FloatingPointError) as error:
         failures.append(error)
@@ -108,7 +114,8 @@ def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
 def _leave_note(directory: Path, text: str, *, seed: int) -> None:
     """A refused run of a sweep leaves its reason where its results would be; never over a run that has some."""
     if rank() == 0 and "step" not in read_summary(directory):
-        Run(directory, config="").summarise(status="failed", error=text, seed=seed)
+        with suppress(OSError):
+            Run(directory, config="").summarise(status="failed", error=text, seed=seed)
 
 
 def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
@@ -124,48 +131,58 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     processes = processes_of(cfg, device)
     if finished := processes.share(lambda: read_summary(directory, status="finished")):
         if processes.leads:
-            print(f"already finished: {result(finished)} in {directory}")
+            with _in_one_line():
+                again(directory, finished)
         return
     reset_peak_memory(device)
     trackers = {key: make(cfg, f"logger.{key}") for key in cfg.logger}
     parts = build(cfg, device, processes)
     columns = parts.trainer.task.columns
-    run = Run(directory, config.to_yaml(cfg), columns=columns, test_columns=cfg.test_each_epoch)
-    processes.only(lambda: _open(run))
+    run = Run(directory, config.to_yaml(cfg), columns=columns, test_columns=cfg.test_each_epoch, seed=cfg.seed)
     facts = {
         **named,
         "seed": cfg.seed,
+        "data_identity": parts.identity,
         "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,
         "device": device_name(device),
         "processes": processes.size,
         **environment(),
     }
-    with run, closing(parts.data):
-        try:
-            if processes.leads:
-                supervise(
-                    run,
-                    parts.trainer,
-                    parts.test,
-                    facts,
-                    progress=cfg.progress,
-                    trackers=_guarded(trackers, cfg, named),
-                )
-            else:
-                follow(parts.trainer, parts.test)
-        except BrokenImage as error:
-            raise OwnError(str(error)) from error
-        except NotGraphableError as error:
-            raise UserError(f"graphs=true: {error}; the same command with graphs=auto goes on eagerly") from error
+    with _in_one_line(), run, closing(parts.data):
+        processes.only(lambda: _open(run, parts.identity))
+        if processes.leads:
+            told = _guarded(trackers, cfg, named)
+            supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=told)
+        else:
+            follow(parts.trainer, parts.test)
 
 
-def _open(run: Run) -> None:
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What a person can mend of a run is a UserError."""
+    try:
+        yield
+    except (BrokenImage, UnwritableError) as error:
+        raise OwnError(str(error)) from error
+    except DamagedError as error:
+        raise UserError(str(error)) from error
+    except NotGraphableError as error:
+        raise UserError(f"graphs=true: {error}; the same command with graphs=auto goes on eagerly") from error
+
+
+def _open(run: Run, data: dict[str, Any]) -> None:
     try:
         run.open()
     except BlockingIOError as error:
         raise TakenError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    before = read_summary(run.directory).get("data_identity")
+    if run.resumes and isinstance(before, dict):
+        try:
+            check_same(before, data)
+        except ValueError as error:
+            raise config.user_error("data", error) from error
 
 
 def _guarded(trackers: dict[str, Tracker], cfg: DictConfig, named: dict[str, str]) -> list[Guard]:

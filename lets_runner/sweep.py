@@ -1,12 +1,12 @@
 """A sweep: runs by their directories, which tell what is done, whatever launched them and however that ended."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lets_runner.run.files import read_summary
+from lets_runner.console import complain
+from lets_runner.run.files import read_summary, writing
 
 MARK = ".begun"  # a file that a run of a sweep touches before all else
 
@@ -30,8 +30,12 @@ class Sweep:
         then what it was at, each by itself, so that whoever brought it down brings down nobody else.
 
         Raises:
+            UnwritableError: of the directory for all of them.
             Exception: what a launcher raised that began nothing.
         """
+        for root in self._roots():
+            with writing(root):
+                root.mkdir(parents=True, exist_ok=True)
         left = [directory for directory in self.jobs if directory not in self.skipped]
         broken: list[Path] = []
         while left:
@@ -60,7 +64,7 @@ class Sweep:
         counts = [f"{new.pop('finished', 0)} finished", f"{new.pop('failed', 0)} failed"]
         counts += [f"{len(self.skipped)} skipped (finished before)"]
         counts += [f"{count} {status}" for status, count in sorted(new.items())]
-        return f"{len(self.jobs)} runs: {', '.join(counts)}; lets-report {self._root()}"
+        return f"{len(self.jobs)} runs: {', '.join(counts)}; lets-report {' '.join(map(str, self._roots()))}"
 
     def _begun(self, directory: Path) -> bool:
         return _mark(directory) != self._marks[directory]
@@ -71,15 +75,16 @@ class Sweep:
             return "not run"
         return status if status in ("finished", "failed") else "broken off"
 
-    def _root(self) -> str:
+    def _roots(self) -> list[Path]:
         """What all directories have in common: <output> of <output>/<names>/<hash>/<seed>."""
-        return " ".join(sorted({str(directory.parents[2]) for directory in self.jobs}))
+        return sorted({directory.parents[2] for directory in self.jobs})
 
 
 def mark(directory: Path) -> None:
     """Note that the run of `directory` has begun."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / MARK).touch()
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MARK).touch()
 
 
 def _mark(directory: Path) -> int | None:
@@ -93,4 +98,4 @@ def _finished(directory: Path) -> bool:
 
 
 def _complain(error: Exception) -> None:
-    print(f"lets-train: the launcher gave up ({' '.join(str(error).split())[:300]})", file=sys.stderr)
+    complain(f"the launcher gave up ({' '.join(str(error).split())[:300]})")

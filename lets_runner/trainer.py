@@ -168,6 +168,24 @@ class Trainer:
             "random_cuda": self.processes.gather(torch.cuda.get_rng_state(self.device)) if cuda else [],
         }
 
+    def check(self, state: dict[str, Any]) -> None:
+        """That training can go on from `state`, before anything is loaded; for any one of the processes.
+
+        Raises:
+            ValueError: it cannot; a few words that go on from the name of the state.
+        """
+        for name in ("model", "optimizer", "scheduler", "val_batches", "seconds", "totals", "random", "random_cuda"):
+            if name not in state:
+                raise ValueError(f"has no {name}")
+        if not 0 <= state["step"] <= self.total_steps:
+            raise ValueError(f"is of step {state['step']}, and training ends at step {self.total_steps}")
+        model, found = self.processes.bare(self.model), state["model"]
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        if {name: getattr(tensor, "shape", None) for name, tensor in found.items()} != shapes:
+            raise ValueError("is of another model")
+        if not all(torch.isfinite(found[name]).all() for name, _ in model.named_parameters()):
+            raise ValueError("has weights that are not finite")
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.processes.restore(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

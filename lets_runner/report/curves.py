@@ -6,6 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from lets_runner.columns import PARTS, Column, Columns
+from lets_runner.run.files import CURVES, write_whole
 
 Numbers = dict[str, list[float]]
 
@@ -44,8 +45,8 @@ def draw_curves(directory: Path, columns: Columns) -> Path:
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     figure.suptitle("  ".join(directory.parts[-3:]))
-    path = directory / "curves.png"
-    figure.savefig(path, dpi=110)
+    path = directory / CURVES
+    write_whole(path, lambda file: figure.savefig(file, dpi=110, format="png"))
     return path
 
 

@@ -1,30 +1,69 @@
 """The files of a run directory, by name, and how they are written whole. Needs no torch: reports read them too."""
 
+import errno
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 CONFIG, SUMMARY, STEPS, EPOCHS = "config.yaml", "summary.json", "steps.csv", "epochs.csv"
 CURVES, CHECKPOINTS, TRACKERS = "curves.png", "checkpoints", "trackers.json"
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+TEMPORARY = ".tmp"  # how the names of files end that are not whole yet
 
 # Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
 # runner fills in, how processes share the work (any number of them may go on with a run), and how steps are launched.
 ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
 ASIDE_OF_DATA = ("download", "workers")  # of `data`; not its root: two sets of one layout may differ in that alone
+# What to do about a directory that cannot be written.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let it be written"),
+    errno.ENOENT: "it was moved or removed while the run went on, so put it back",
+}
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one and nothing between."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+class UnwritableError(OSError):
+    """A run directory cannot be written; the text is one line that says how to mend it."""
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """What goes wrong in here is an UnwritableError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "see to it")
+        raise UnwritableError(
+            f"{directory} cannot be written ({error.strerror or error}): {remedy}, and the same command goes on from "
+            "what is saved"
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], Any], *, keep: Path | None = None) -> None:
+    """Write a file so that a reader, or a kill, sees the old one or the new one and nothing between.
+
+    What cannot be written, on a full disk say, leaves the old one alone and nothing beside it.
+
+    Args:
+        keep: the name that the old one is kept under.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
@@ -46,10 +85,25 @@ def sync(path: Path) -> None:
 def read_summary(directory: Path, *, status: str | None = None) -> dict[str, Any]:
     """What `summary.json` says; empty where there is none, none to be read, or none of that status."""
     try:
-        summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+        summary = parse_summary(directory / SUMMARY)
     except (OSError, ValueError):
         return {}
     return summary if status in (None, summary.get("status")) else {}
+
+
+def parse_summary(path: Path) -> dict[str, Any]:
+    """What `summary.json` says.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(summary, dict):
+        raise ValueError("holds no names and values")
+    return summary
 
 
 def _plain(value: Any) -> Any:

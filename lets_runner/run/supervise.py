@@ -1,20 +1,24 @@
 """Take a trainer through its run directory: resume, record, checkpoint, heed signals, sum up."""
 
-import math
 import os
 import signal
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from lets_runner import slurm
-from lets_runner.columns import PARTS, Column, written
+from lets_runner.columns import PARTS, Column, Columns, written
+from lets_runner.console import Heedless, say
 from lets_runner.report.curves import draw_curves
-from lets_runner.run.directory import Run
-from lets_runner.run.environment import peak_memory
-from lets_runner.run.files import read_summary
+from lets_runner.run.directory import DamagedError, Run
+from lets_runner.run.files import CURVES, read_summary
+from lets_runner.run.summary import progress as progress_of
+from lets_runner.run.summary import result
 from lets_runner.trackers.guard import Guard
 from lets_runner.trainer import Loader, Record, Trainer
 
@@ -43,10 +47,11 @@ def supervise(
 
     Raises:
         NonFiniteError, OSError: training diverged, or data could not be read; the last checkpoint is intact.
+        UnwritableError: of the run directory.
+        DamagedError: there is no sound checkpoint to go on from.
         SystemExit: a signal ended training early, with the exit code that is usual for it.
     """
-    if (state := trainer.processes.share(run.load)) is not None:
-        trainer.load_state_dict(state)
+    _resume(run, trainer)
     for tracker in trackers:
         tracker.start(run.directory, step=trainer.step)
     try:
@@ -54,12 +59,12 @@ def supervise(
             try:
                 _record(run, trainer, facts, progress=progress, trackers=trackers)
                 measured = _tested(trainer, test)
-                trainer.processes.only(lambda: _finish(run, trainer, measured, facts))
+                trainer.processes.only(lambda: _conclude(run, trainer, measured, facts))
             except BaseException as error:
-                status = "failed" if isinstance(error, Exception) else "interrupted"
-                text = str(error) or type(error).__name__
-                run.summarise(status=status, error=text, **facts, **_progress(run, trainer))
+                _note(run, trainer, error, facts)
                 raise
+            _draw(run.directory, run.columns)
+            _announce(run.directory, trainer)
     finally:  # outside of `_signals`: everything is on disk, and whoever wants to go may
         for tracker in trackers:
             tracker.finish(read_summary(run.directory))
@@ -69,8 +74,7 @@ def supervise(
 
 def follow(trainer: Trainer, test: Loader) -> None:
     """What a process does that does not lead: the same steps and measurements, and writes nothing."""
-    if (state := trainer.processes.share(lambda: None)) is not None:
-        trainer.load_state_dict(state)
+    _resume(None, trainer)
     with _signals(trainer) as received:
         for record in trainer.records():
             if record.checkpoint:
@@ -81,11 +85,55 @@ def follow(trainer: Trainer, test: Loader) -> None:
         _pass_on(received)
 
 
+def again(directory: Path, summary: dict[str, Any]) -> None:
+    """What the same command does of a run that has finished: say so, and draw the picture if it is missing.
+
+    Raises:
+        DamagedError: the summary says finished, and not how.
+    """
+    try:
+        text, columns = result(summary), written(summary)
+    except (ValueError, TypeError) as error:
+        raise DamagedError(
+            f"{directory / 'summary.json'} is damaged ({error}): put back what was there, or remove "
+            f"{directory / 'summary.json'}, and the same command measures the test set anew"
+        ) from error
+    if not (directory / CURVES).exists():
+        _draw(directory, columns)
+    say(f"already finished: {text} in {directory}")
+
+
+def _resume(run: Run | None, trainer: Trainer) -> None:
+    """Go on from the checkpoint of `run`, if there is one; None in a process that does not lead."""
+
+    def newest() -> dict[str, Any] | None:
+        return None if run is None else run.load(trainer.check, epoch_steps=len(trainer.train))
+
+    state = trainer.processes.share(newest)
+    if state is None:
+        return
+    try:
+        trainer.load_state_dict(state)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if run is None:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DamagedError(
+            f"the checkpoint in {run.directory} is of another version, {state.get('version', 'before 0.1.0')}, or "
+            f"damaged ({reason}): put back what was there, or remove {run.checkpoints} to begin anew"
+        ) from error
+
+
 def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool, trackers: Sequence[Guard]) -> None:
     """Write down what the trainer yields, and keep checkpoints."""
     run.summarise(status="running", error=None, **facts)
     with tqdm(
-        total=trainer.total_steps, initial=trainer.step, unit="step", disable=not progress, dynamic_ncols=True
+        total=trainer.total_steps,
+        initial=trainer.step,
+        unit="step",
+        disable=not progress or sys.stderr is None,
+        dynamic_ncols=True,
+        file=sys.stderr and Heedless(sys.stderr),
     ) as bar:
         for record in trainer.records():
             run.append(record)
@@ -147,65 +195,51 @@ def _pass_on(received: list[int]) -> None:
 
 
 def _tested(trainer: Trainer, test: Loader) -> dict[str, float]:
-    """The test set is read here, once, if training came to its end; nothing if it did not."""
+    """The test set is read here, once, if training came to its end; nothing if it did not.
+
+    Raises:
+        FloatingPointError: not one step of training was taken.
+    """
     if trainer.step < trainer.total_steps:
         return {}
     trainer.stopping = False  # a signal during the last step changes nothing any more
+    if trainer.optimizer.sam.skipped >= trainer.step:
+        raise FloatingPointError(
+            f"all {trainer.step} steps were skipped: every loss or gradient was non-finite, and nothing was learned; "
+            "sam.nonfinite=raise says where it begins, a lower learning rate or precision=fp32 may help"
+        )
     return {f"test_{name}": value for name, value in trainer.measure(test).items()}
 
 
-def _finish(run: Run, trainer: Trainer, measured: dict[str, float], facts: dict[str, Any]) -> None:
-    if not measured:
-        run.summarise(status="interrupted", error=None, **facts, **_progress(run, trainer))
-        draw_curves(run.directory, run.columns)
-        print(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on, in {run.directory}")
+def _conclude(run: Run, trainer: Trainer, measured: dict[str, float], facts: dict[str, Any]) -> None:
+    """The last that can fail of a run: what comes after this undoes nothing."""
+    status = "finished" if measured else "interrupted"
+    run.summarise(status=status, error=None, **facts, **progress_of(run, trainer), **measured)
+
+
+def _note(run: Run, trainer: Trainer, error: BaseException, facts: dict[str, Any]) -> None:
+    """Why a run ended early, as far as that can be written."""
+    if read_summary(run.directory, status="finished"):
         return
-    summary = {"status": "finished", "error": None, **facts, **_progress(run, trainer), **measured}
-    run.summarise(**summary)
-    draw_curves(run.directory, run.columns)
-    print(f"{result(summary)} in {run.directory}")
+    status = "failed" if isinstance(error, Exception) else "interrupted"
+    try:
+        known = progress_of(run, trainer)
+    except Exception:  # a device that failed says nothing any more
+        known = {}
+    with suppress(OSError):
+        run.summarise(status=status, error=str(error) or type(error).__name__, **facts, **known)
 
 
-def _progress(run: Run, trainer: Trainer) -> dict[str, Any]:
-    """What a summary says of how far a run came and what that cost."""
-    last = (run.epochs() or [{}])[-1]
-    sam = trainer.optimizer.sam
-    return {
-        "epochs": int(last.get("epoch", 0)),
-        "step": trainer.step,
-        "columns": run.columns.plain(),
-        **{name: last.get(name) for part in PARTS[:2] for name in run.columns.of(part)},
-        "gap": last.get("gap"),
-        "rho": float(trainer.optimizer.last.rho),
-        "gradient_evaluations": sam.gradient_evaluations,
-        "perturbed_share": sam.perturbed_steps / max(1, sam.steps),
-        "skipped_steps": sam.skipped,
-        "eager_because": trainer.eager_because,
-        "seconds": trainer.seconds,
-        "peak_memory": peak_memory(trainer.device),
-    }
+def _draw(directory: Path, columns: Columns) -> None:
+    try:
+        draw_curves(directory, columns)
+    except Exception as error:  # whatever goes wrong with a picture
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        warnings.warn(f"{CURVES} is not drawn ({reason})", stacklevel=2)
 
 
-def result(summary: dict[str, Any]) -> str:
-    """A finished run in a line."""
-    column = written(summary).selected
-    text = f"test {column.words} {column.show(_number(summary, f'test_{column.name}'))}"
-    val = _number(summary, f"val_{column.name}")
-    if not math.isnan(val):
-        text += f" (validation {column.show(val)})"
-    start, rho = _number(summary, "rho_start"), _number(summary, "rho")
-    if not math.isnan(rho):
-        text += f", rho {rho:.4g}" if math.isnan(start) else f", rho {start:.4g} -> {rho:.4g}"
-    return text
-
-
-def score(summary: dict[str, Any]) -> float | None:
-    """What a sweeper maximises: the selected number on validation, negative where less is better; None without one."""
-    column = written(summary).selected
-    value = _number(summary, f"val_{column.name}")
-    return None if math.isnan(value) else column.sign * value
-
-
-def _number(summary: dict[str, Any], name: str) -> float:
-    value = summary.get(name)
-    return float("nan") if value is None else float(value)
+def _announce(directory: Path, trainer: Trainer) -> None:
+    if summary := read_summary(directory, status="finished"):
+        say(f"{result(summary)} in {directory}")
+    else:
+        say(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on, in {directory}")

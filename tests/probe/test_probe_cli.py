@@ -13,6 +13,7 @@ from torch import nn
 from lets_runner.data import Digits
 from lets_runner.models import ConvNet
 from lets_runner.probe import command as probe_cli
+from lets_runner.run.checkpoint import pack
 
 QUICK = ("--examples", "60", "--eigenvalues", "2", "--trace-samples", "4", "--m", "30", "--rho", "0.05", "0.5")
 QUICK = (*QUICK, "--adaptive-rho", "0.5", "--grid", "5", "3", "--device", "cpu")
@@ -130,7 +131,7 @@ def test_what_was_measured_of_something_else_gives_way(run, lets_probe, change):
         path = run / "checkpoints" / "last.pt"
         state = torch.load(path, weights_only=True)
         state["model"]["0.weight"][0] += 1e-6
-        torch.save(state, path)
+        path.write_bytes(pack(state))
     _, out, _ = lets_probe(run, *QUICK, "--only", "sharpness", "--seed", int(change == "seed"))
     assert "gives way" in out
     assert "hessian_trace" not in record(run)
@@ -154,7 +155,7 @@ def test_nothing_else_in_the_run_is_touched(run, lets_probe):
 
 def test_best_checkpoint(run, lets_probe):
     state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-    torch.save({**state, "step": 11}, run / "checkpoints" / "best.pt")
+    (run / "checkpoints" / "best.pt").write_bytes(pack({**state, "step": 11}))
     lets_probe(run, *QUICK, "--only", "sharpness", "--checkpoint", "best")
     assert (record(run)["checkpoint"], record(run)["step"]) == ("best", 11)
 
@@ -192,7 +193,7 @@ def test_a_run_that_cannot_be_probed_is_one_line_and_the_others_go_on(run, lets_
     path = runs / "h-diverged" / "checkpoints" / "last.pt"
     state = torch.load(path, weights_only=True)
     state["model"]["0.weight"].fill_(torch.nan)
-    torch.save(state, path)
+    path.write_bytes(pack(state))
     code, out, err = lets_probe(runs, *QUICK, "--only", "sharpness")
     assert code == 2
     assert out.count("examples, batch norm") == 1
