@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lets_runner import ASAM, LETS, SAM, GapMatching, GraphedStep
+from lets_runner import ASAM, LETS, SAM, GapMatching, GraphedStep, HorizonLETS
 from lets_runner.optim.graphs.cuda_graph import CudaRecorder
 from lets_runner.optim.graphs.eager import EagerStep
 
@@ -107,6 +107,9 @@ class Bench:
         # Every kind of step is captured after a few of its kind.
         return Contender(lambda: step(self.train, self.val), period, first=5 * period + 2 if self.graphs else 2)
 
+    def horizon(self, *, every: int = 1) -> Contender:
+        return self.ours(lambda base, model: HorizonLETS(SAM(base, model=model), total_steps=1000, every=every), every)
+
     def lets(self, every: int = 1, **settings: Any) -> Contender:
         return self.ours(lambda base, model: LETS(SAM(base, model=model), every=every, **settings), every)
 
@@ -139,6 +142,8 @@ class Bench:
             "ASAM": lambda: self.ours(lambda base, model: ASAM(base, model=model)),
             "LETS": lambda: self.lets(),
             "LETS, every=10": lambda: self.lets(every=10),
+            "horizon LETS": lambda: self.horizon(),
+            "horizon LETS, every=4": lambda: self.horizon(every=4),
             "LETS, diag": lambda: self.lets(curvature="diag"),
             "LETS, exact": lambda: self.lets(curvature="exact"),
             "LETS, same batch": lambda: self.lets(upper_batch="same"),
