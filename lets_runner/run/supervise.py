@@ -168,6 +168,8 @@ def _signals(trainer: Trainer) -> Iterator[list[int]]:
         received.append(number)
         trainer.stop()
         restore()
+        if number == signal.SIGINT:  # whatever it was before: a second one shall be noted in the summary
+            signal.signal(number, signal.default_int_handler)
 
     def restore() -> None:
         for number, handler in before.items():
