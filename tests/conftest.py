@@ -47,6 +47,15 @@ def problem():
     return Problem()
 
 
+def grid(values, few):
+    """`values` as parameters; those that are not among the `few` are for the full suite, which CI runs."""
+    return [pytest.param(*_tuple(value), marks=[] if value in few else pytest.mark.full) for value in values]
+
+
+def _tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
 def write_cifar10(root, records=40, seed=0, size=None):
     """Files in CIFAR-10's binary layout, with `records` images in each."""
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from conftest import grid
 
 LETS_TRAIN = [sys.executable, "-m", "lets_runner"]
 QUICK = ["model=mlp", "model.width=8", "epochs=1", "progress=false"]
@@ -26,7 +27,7 @@ def ctrl_c(process):
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("seconds", [0.6, 1.0, 1.5, 2.0, 2.6, 3.4])
+@pytest.mark.parametrize("seconds", grid([0.6, 1.0, 1.5, 2.0, 2.6, 3.4], few=[1.0, 2.6]))
 def test_at_start_up(tmp_path, seconds):
     """Python itself must be up, which takes less than the first of these; building takes longer than the last."""
     (tmp_path / "slow.py").write_text(
@@ -102,7 +103,7 @@ def test_a_parallel_sweep(tmp_path):
         assert torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["step"] == summary["step"] > 0
 
 
-@pytest.mark.parametrize("seconds", [2.0, 4.0, 5.0, 6.0])
+@pytest.mark.parametrize("seconds", grid([2.0, 4.0, 5.0, 6.0], few=[4.0]))
 def test_a_parallel_sweep_that_is_about_to_begin(tmp_path, seconds):
     words = ["-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "seed=0,1,2,3", *QUICK, f"output={tmp_path}"]
     process = started(*words, "epochs=2000")

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,13 @@ def plain(tmp_path_factory):
     return train(tmp_path_factory.mktemp("plain"), *SHORT)
 
 
-@pytest.fixture
-def _slow(monkeypatch):
+@contextmanager
+def slow():
     """Every record takes a while, so that trackers hear of the run before it ends."""
     real = Run.append
-    monkeypatch.setattr(Run, "append", lambda self, record: (real(self, record), time.sleep(0.1)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "append", lambda self, record: (real(self, record), time.sleep(0.1)))
+        yield
 
 
 def same(directory, plain):
@@ -200,9 +203,8 @@ def test_one_that_cannot_be_handed_over_is_left_out(tmp_path, plain, capfd):
     assert err.count("\n") == 1
 
 
-@pytest.mark.usefixtures("_slow")
 def test_a_stopped_run_goes_on_as_what_it_was(tmp_path):
-    with pytest.raises(SystemExit):
+    with slow(), pytest.raises(SystemExit):
         train(tmp_path, *SHORT, "epochs=40", *deed("log", "stop the run"))
     [path] = tmp_path.rglob(HEARD)
     summary, _ = heard(path.parent)[-1][1]
@@ -234,9 +236,8 @@ def test_trackers_are_no_part_of_what_a_run_is(overrides):
     assert config.to_yaml(tracked).split("\n")[0] == config.to_yaml(plain).split("\n")[0]
 
 
-@pytest.mark.usefixtures("_slow")
 def test_a_logger_may_join_a_run_that_was_stopped(tmp_path):
-    with pytest.raises(SystemExit):
+    with slow(), pytest.raises(SystemExit):
         train(tmp_path, *SHORT, "epochs=40", *deed("log", "stop the run"))
     [stopped] = tmp_path.rglob("trackers.json")
     stopped.unlink()
