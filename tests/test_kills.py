@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lets_runner import cli
 from lets_runner.run.rows import Table
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "kills"
@@ -28,6 +29,7 @@ def kills(monkeypatch):
     monkeypatch.setitem(sys.modules, "kills", module)  # dataclasses ask for it
     loader.exec_module(module)
     monkeypatch.setattr(module, "SETTINGS", module.SETTINGS[:1])
+    monkeypatch.setattr(cli, "environment", cli.environment)  # which it replaces
     return module
 
 
