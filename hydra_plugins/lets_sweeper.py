@@ -33,6 +33,7 @@ class LetsSweeper(BasicSweeper):
         Raises:
             SystemExit: some run is not finished in the end.
         """
+        from lets_runner import interrupt
         from lets_runner.console import say
         from lets_runner.distributed import rank
         from lets_runner.sweep import Sweep
@@ -40,11 +41,16 @@ class LetsSweeper(BasicSweeper):
         assert self.launcher is not None and self.hydra_context is not None
         jobs = combinations(self.params, self.grids, arguments, self.hydra_context.config_loader)
         sweep = Sweep({self._directory(job): job for job in jobs})
+        parallel = type(self.launcher).__name__ == "JoblibLauncher"  # whose workers a Ctrl-C comes to as well
+        came: list[bool] | None = None
         try:
-            sweep.run(partial(self.launcher.launch, initial_job_idx=0))
+            with interrupt.put_off() if parallel else interrupt.raised() as came:
+                sweep.run(partial(self.launcher.launch, initial_job_idx=0))
         finally:
             if rank() == 0:
                 say(sweep.result())
+        if came:
+            sys.exit(interrupt.CODE)
         if sweep.unfinished():
             sys.exit(1)
 

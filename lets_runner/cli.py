@@ -27,6 +27,7 @@ from lets_runner.console import complain, warn
 from lets_runner.data import BrokenImage
 from lets_runner.data.identity import check_same
 from lets_runner.distributed import OtherProcessFailed, part, rank
+from lets_runner.interrupt import heeded
 from lets_runner.optim import NotGraphableError
 from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.environment import environment, reset_peak_memory
@@ -83,6 +84,12 @@ def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
     """
     config.register()  # some launchers take it to another process
     slurm.as_torchrun()
+    with heeded() as begin:
+        return _run(failures, cfg) if begin else None
+    return None  # interrupted, and saved
+
+
+def _run(failures: list[BaseException], cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)

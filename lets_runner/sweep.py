@@ -73,7 +73,7 @@ class Sweep:
         status = read_summary(directory).get("status")
         if not self._begun(directory):
             return "not run"
-        return status if status in ("finished", "failed") else "broken off"
+        return status if status in ("finished", "failed", "interrupted") else "broken off"
 
     def _roots(self) -> list[Path]:
         """What all directories have in common: <output> of <output>/<names>/<hash>/<seed>."""

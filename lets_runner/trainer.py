@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from lets_runner.distributed import Processes
 from lets_runner.optim.graphs.eager import EagerStep
+from lets_runner.record import Record
 from lets_runner.tasks.task import Output, Part, Task
 
 ALONE = Processes()
@@ -33,16 +33,6 @@ class Scheduler(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Record:
-    """Steps since the record before, and the epoch that they complete, as rows of numbers; nan where there is none."""
-
-    steps: list[dict[str, float]]
-    epoch: dict[str, float] | None
-    step: int  # steps taken so far
-    checkpoint: bool  # whether a checkpoint is due here
 
 
 class Trainer:

@@ -1,7 +1,10 @@
 """What several tests need: the small network of `reference` in torch, and data sets small enough to make."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch comes, and for every process that a test starts
 
 import numpy as np
 import pytest
@@ -10,8 +13,6 @@ from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-torch.set_num_threads(1)
 
 SIZES = (5, 8, 3)  # inputs, hidden units, classes
 
@@ -45,6 +46,15 @@ class Problem:
 @pytest.fixture
 def problem():
     return Problem()
+
+
+def grid(values, few):
+    """`values` as parameters; those that are not among the `few` are for the full suite, which CI runs."""
+    return [pytest.param(*_tuple(value), marks=[] if value in few else pytest.mark.full) for value in values]
+
+
+def _tuple(value):
+    return value if isinstance(value, tuple) else (value,)
 
 
 def write_cifar10(root, records=40, seed=0, size=None):

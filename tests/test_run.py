@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train, write_imagenet
+from conftest import grid, train, write_imagenet
 from killing import FORK, SHORT, in_child, killed_after_step, killed_at, state_of
 
 from lets_runner.cli import CONF
@@ -24,17 +24,23 @@ from lets_runner.run.checkpoint import read_checkpoint
 from lets_runner.run.directory import Run
 from lets_runner.trainer import Record
 
+VARIANTS = sorted(path.stem for path in (CONF / "sam").glob("*.yaml"))
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     return train(tmp_path_factory.mktemp("whole"), *SHORT)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(("name", "moments"), [("replace", range(1, 22, 2)), ("fsync", range(1, 60, 7))])
-def test_a_kill_around_every_write_of_a_checkpoint_changes_nothing(tmp_path, uninterrupted, name, moments, after):
+MOMENTS = {"replace": range(1, 22, 2), "fsync": range(1, 60, 7)}
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), grid([(name, after) for name in MOMENTS for after in (False, True)], few=[("replace", True)])
+)
+def test_a_kill_around_every_write_of_a_checkpoint_changes_nothing(tmp_path, uninterrupted, name, after):
     kills = 0
-    for moment in moments:
+    for moment in MOMENTS[name]:
         output = tmp_path / str(moment)
         code = in_child(killed_at, output, name, moment, after)
         assert code in (0, -signal.SIGKILL)
@@ -65,7 +71,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_file_changes_nothing(tmp_path, uni
     assert state_of(train(tmp_path, *SHORT)) == state_of(uninterrupted)
 
 
-@pytest.mark.parametrize("method", ["lets_sam", "gm_asam"])
+@pytest.mark.parametrize("method", grid(["lets_sam", "gm_asam"], few=["gm_asam"]))
 def test_kills_at_any_time_change_nothing(tmp_path, method):
     """SIGKILL after a random while, again and again, until the run gets through."""
     settings = (f"method={method}", "epochs=6", "model.batch_norm=true", "checkpoint.every_steps=7")
@@ -86,7 +92,7 @@ def test_kills_at_any_time_change_nothing(tmp_path, method):
     assert state_of(directory) == state_of(whole)
 
 
-@pytest.mark.parametrize("sam", sorted(path.stem for path in (CONF / "sam").glob("*.yaml")))
+@pytest.mark.parametrize("sam", grid(VARIANTS, few=["sam", "ae_looksam", "vasso"]))
 def test_every_variant_resumes_within_an_epoch_bit_for_bit(tmp_path, sam):
     """Stopped after a checkpoint in the middle of the second epoch, as by a kill, and started again."""
     radius = "fixed" if sam in ("none", "le_sam") else "lets"
@@ -111,7 +117,7 @@ def test_a_run_says_how_many_gradients_it_took(tmp_path, sam, low, high):
     assert low <= summary["gradient_evaluations"] / summary["step"] <= high
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", grid([signal.SIGTERM, signal.SIGINT], few=[signal.SIGINT]))
 def test_a_signal_saves_within_the_epoch_and_the_same_command_goes_on(tmp_path, signal_number, capfd):
     settings = ("epochs=8", "batch_size=16")
     whole = train(tmp_path / "whole", *settings)

@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-        has_checksum = _verified(content)
+        has_checksum = _verified(memoryview(content))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on a file that will be refused anyway
             # weights_only: a checkpoint is data, and a pickle that wants to run code is refused.
@@ -59,15 +59,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({name}{reason})") from error
 
 
-def _verified(content: bytes) -> bool:
+def _verified(content: memoryview) -> bool:
     """Whether the file has a checksum, and then the right one."""
     body, length, comment = content[: -LENGTH - 2], content[-LENGTH - 2 : -LENGTH], content[-LENGTH:]
-    if not comment.startswith(KIND):
+    if comment[: len(KIND)] != KIND:
         return False
     if length != LENGTH.to_bytes(2, "little") or comment != _comment(body):
         raise ValueError("damaged: its checksum is another")
     return True
 
 
-def _comment(body: bytes | memoryview) -> bytes:
+def _comment(body: memoryview) -> bytes:
     return KIND + hashlib.sha256(body).hexdigest().encode()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lets_runner.columns import PARTS, Columns
+from lets_runner.record import Record
 from lets_runner.run.checkpoint import pack, read_checkpoint, stamped
 from lets_runner.run.files import (
     BEST,
@@ -30,7 +31,6 @@ from lets_runner.run.files import (
     writing,
 )
 from lets_runner.run.rows import Row, Table
-from lets_runner.trainer import Record
 
 STEP_COLUMNS = ("step", "loss", "val_loss", "gap", "hypergradient", "rho", "gradient_norm", "lr")
 FIRST_COLUMNS, LAST_COLUMNS = ("epoch", "step", "lr"), ("gap", "rho", "gradient_evaluations", "seconds")

@@ -14,13 +14,14 @@ from tqdm import tqdm
 from lets_runner import slurm
 from lets_runner.columns import PARTS, Column, Columns, written
 from lets_runner.console import Heedless, say
+from lets_runner.record import Record
 from lets_runner.report.curves import draw_curves
 from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.files import CURVES, read_summary
 from lets_runner.run.summary import progress as progress_of
 from lets_runner.run.summary import result
 from lets_runner.trackers.guard import Guard
-from lets_runner.trainer import Loader, Record, Trainer
+from lets_runner.trainer import Loader, Trainer
 
 # SIGINT: a person; SIGTERM: a machine that goes down, or torchrun; SIGUSR1 and 2: a queue, some time before it does.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -68,6 +69,8 @@ def supervise(
     finally:  # outside of `_signals`: everything is on disk, and whoever wants to go may
         for tracker in trackers:
             tracker.finish(read_summary(run.directory))
+        for tracker in trackers:  # all at once: what one is waited for, the others have too
+            tracker.wait()
     if trainer.stopping:
         _pass_on(received)
 
@@ -165,6 +168,8 @@ def _signals(trainer: Trainer) -> Iterator[list[int]]:
         received.append(number)
         trainer.stop()
         restore()
+        if number == signal.SIGINT:  # whatever it was before: a second one shall be noted in the summary
+            signal.signal(number, signal.default_int_handler)
 
     def restore() -> None:
         for number, handler in before.items():

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lets_runner.record import Record
 from lets_runner.report.runs import flat
 from lets_runner.trackers.tracker import Tracker, numbers
-from lets_runner.trainer import Record
 
 SQLITE = "sqlite:///"
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}  # and KILLED, of a run that will go on

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lets_runner.record import Record
 from lets_runner.trackers.tracker import Tracker, numbers
-from lets_runner.trainer import Record
 
 
 class TensorBoard(Tracker):

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lets_runner.trainer import Record
+from lets_runner.record import Record
 
 RESULTS = ("config.yaml", "epochs.csv", "steps.csv", "summary.json", "curves.png")
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/best.pt")
@@ -16,13 +16,15 @@ ARTEFACTS = {"none": (), "results": RESULTS, "checkpoints": RESULTS + CHECKPOINT
 class Tracker(ABC):
     """Subclass it with `start`, `log` and `finish`, and name the class in a yaml; a `Guard` calls all three.
 
-    They run in a thread of their own beside the training, one call after the other, and may raise and wait as they
-    like. What they must not do is draw from torch's global random numbers, which the training does too.
+    They run in a process of their own beside the training, one call after the other, and may raise, wait, seed and
+    change directory as they like. The tracker as constructed, its class and what it is told are pickled on their way.
 
     Args:
         every_steps: of the rows of steps those whose step is a multiple of this; None for none. Epochs always.
         artefacts: which files of the run directory `finish` gets: none, results (all but checkpoints) or checkpoints
             (results and last.pt and best.pt).
+        patience: seconds for which the end of a run waits for a tracker that owes an answer and does nothing: a server
+            that is down costs no more than that. One that takes in large files may want more.
 
     Raises:
         ValueError: a setting is impossible, or one of `packages` is not installed.
@@ -31,16 +33,18 @@ class Tracker(ABC):
     packages: ClassVar[tuple[str, ...]] = ()  # which it imports, in `start` at the earliest
     extra: ClassVar[str] = ""  # of lets_runner, that brings them
 
-    def __init__(self, *, every_steps: int | None = 10, artefacts: str = "results"):
+    def __init__(self, *, every_steps: int | None = 10, artefacts: str = "results", patience: float = 3.0):
         if every_steps is not None and not (isinstance(every_steps, int) and every_steps >= 1):
             raise ValueError(
                 f"every_steps={every_steps}: must be a whole number of at least 1, or null for epochs only"
             )
         if artefacts not in ARTEFACTS:
             raise ValueError(f"artefacts={artefacts}: must be one of {', '.join(ARTEFACTS)}")
+        if not patience >= 0:
+            raise ValueError(f"patience={patience}: must be at least 0, in seconds")
         if missing := [package for package in self.packages if find_spec(package) is None]:
             raise ValueError(f"{', '.join(missing)} not installed: pip install 'lets_runner[{self.extra}]'")
-        self.every_steps, self.artefacts = every_steps, artefacts
+        self.every_steps, self.artefacts, self.patience = every_steps, artefacts, patience
 
     @abstractmethod
     def start(

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from lets_runner.record import Record
 from lets_runner.trackers.tracker import Tracker, numbers
-from lets_runner.trainer import Record
 
 Mode = Literal["offline", "online"]
 

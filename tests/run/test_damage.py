@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import lets_train, train
+from conftest import grid, lets_train, train
 from killing import SHORT, in_child, killed_after_step, state_of
 
 WORDS = ("epochs=2", "progress=false", *SHORT)
@@ -64,7 +64,7 @@ DAMAGE = {
 
 
 @pytest.mark.filterwarnings("always")
-@pytest.mark.parametrize(("name", "damage"), DAMAGE)
+@pytest.mark.parametrize(("name", "damage"), grid(DAMAGE, few=[*DAMAGE][::3]))
 def test_rows_that_a_checkpoint_covers_are_missed(directory, whole, monkeypatch, capfd, name, damage):
     sound = (directory / name).read_bytes()
     DAMAGE[name, damage](directory / name)
@@ -119,8 +119,12 @@ SUMMARIES = {
 }
 
 
-@pytest.mark.parametrize("content", SUMMARIES)
-@pytest.mark.parametrize("at", ["stopped", "finished"])
+@pytest.mark.parametrize(
+    ("content", "at"),
+    grid(
+        [(c, at) for c in SUMMARIES for at in ("stopped", "finished")], few=[("zeros", "stopped"), ("deep", "finished")]
+    ),
+)
 def test_a_summary_that_cannot_be_read_is_named_and_written_anew(request, tmp_path, whole, at, content):
     if at == "finished":
         directory = tmp_path / whole.relative_to(whole.parents[2])

@@ -1,5 +1,6 @@
 """What trackers have written, read back by their own readers: {name: {step: [values]}}."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,9 @@ def _train_until(output, step, *overrides):
     def append_and_die(self, record):
         append(self, record)
         if record.step == step:
+            ids = self.directory / "trackers.json"
+            while not ids.exists() or len(json.loads(ids.read_text())) < 3:
+                time.sleep(0.1)
             time.sleep(2)  # for the trackers to get through with the records before
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -89,8 +93,6 @@ def mlflow(output, experiment):
 
 def wandb(folder):
     """The run's record, and its history."""
-    import json
-
     records = list(_wandb_records(next(folder.glob("run-*.wandb"))))
     [run] = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     history = columns(

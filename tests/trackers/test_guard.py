@@ -2,63 +2,36 @@
 
 import json
 import os
-import signal
-import sys
-import threading
+import socket
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+import torch
 from conftest import lets_train, train
+from listeners import HEARD, heard
 from stores import SHORT
+from torch import nn
 
-from lets_runner import build, cli, config
+from lets_runner import build, cli, config, trainer
+from lets_runner.models import MLP
 from lets_runner.report.curves import read_columns
+from lets_runner.run.directory import Run
 from lets_runner.trackers import Tracker, guard
 
 CONF = cli.CONF
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
-class Listener(Tracker):
-    """Writes down what it is told, and at `moment` does `deed`."""
+class Dropping(MLP):
+    """Draws from torch's own random numbers in every pass."""
 
-    told: ClassVar[list] = []  # of the one that was made last
-    threads: ClassVar[set] = set()
-    released = threading.Event()
-
-    def __init__(self, *, moment="", deed="raise", **settings):
-        super().__init__(**settings)
-        self.moment, self.deed = moment, deed
-        Listener.told, Listener.threads = [], set()
-        Listener.released.clear()
-
-    def start(self, directory, **about):
-        return self._hear("start", {"directory": directory, **about}) or "number 7"
-
-    def log(self, record):
-        self._hear("log", record)
-
-    def finish(self, summary, files):
-        self._hear("finish", (summary, files))
-
-    def _hear(self, moment, what):
-        Listener.told.append((moment, what))
-        Listener.threads.add(threading.current_thread())
-        if moment == self.moment:
-            match self.deed:
-                case "raise":
-                    raise OSError("no space left\non device")
-                case "exit":
-                    sys.exit(3)
-                case "hang":
-                    Listener.released.wait(30)
-                case "stop the run":
-                    self.moment = ""  # a second signal is not waited for
-                    os.kill(os.getpid(), signal.SIGTERM)
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.1, self.training)
 
 
-LISTENER = "+logger.mine={_target_: test_guard.Listener}"
+LISTENER = "+logger.mine={_target_: listeners.Listener}"
 
 
 def deed(moment, deed):
@@ -70,12 +43,13 @@ def plain(tmp_path_factory):
     return train(tmp_path_factory.mktemp("plain"), *SHORT)
 
 
-@pytest.fixture
-def _impatient(monkeypatch):
-    for name in ("PATIENCE", "HURRY"):
-        monkeypatch.setattr(guard, name, 0.3)
-    yield
-    Listener.released.set()
+@contextmanager
+def slow():
+    """Every record takes a while, so that trackers hear of the run before it ends."""
+    real = Run.append
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "append", lambda self, record: (real(self, record), time.sleep(0.1)))
+        yield
 
 
 def same(directory, plain):
@@ -87,85 +61,167 @@ def same(directory, plain):
     return True
 
 
-def test_is_told_everything_in_order_in_one_thread(tmp_path, plain):
+def test_is_told_everything_in_order_in_one_process(tmp_path, plain):
     directory = train(tmp_path, *SHORT, LISTENER)
     assert same(directory, plain)
-    moments = [moment for moment, _ in Listener.told]
+    told = heard(directory)
+    moments = [moment for moment, _, _ in told]
     assert moments == ["start", *["log"] * (len(moments) - 2), "finish"]
-    assert len(Listener.threads) == 1
-    assert threading.main_thread() not in Listener.threads
+    assert len({process for _, _, process in told} - {os.getpid()}) == 1
 
-    about = Listener.told[0][1]
+    about = told[0][1]
     assert about["directory"] == directory
     assert (about["experiment"], about["name"]) == ("digits-mlp", "lets_sam/seed=0")
     assert (about["known_as"], about["step"]) == (None, 0)
     assert about["config"]["model"]["width"] == 8
     assert about["config"]["derived"]["total_steps"] == 14
 
-    records = [what for moment, what in Listener.told if moment == "log"]
+    records = [what for moment, what, _ in told if moment == "log"]
     losses = [row["loss"] for record in records for row in record.steps]
     assert losses == pytest.approx(read_columns(directory / "steps.csv")["loss"])
     epochs = [record.epoch["val_loss"] for record in records if record.epoch]
     assert epochs == pytest.approx(read_columns(directory / "epochs.csv")["val_loss"])
-    summary, files = Listener.told[-1][1]
+    summary, files = told[-1][1]
     assert summary == json.loads((directory / "summary.json").read_text())
     assert [path.name for path in files] == ["config.yaml", "epochs.csv", "steps.csv", "summary.json", "curves.png"]
 
 
 @pytest.mark.parametrize("moment", ["start", "log", "finish"])
-@pytest.mark.parametrize(("what", "reason"), [("raise", "OSError: no space left on device"), ("exit", "SystemExit: 3")])
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("raise", "OSError: no space left on device"),
+        ("exit", "SystemExit: 3"),
+        ("die", "its process has ended with code 3"),
+    ],
+)
 def test_one_that_fails_is_told_once_and_left_out(tmp_path, plain, capfd, moment, what, reason):
     directory = train(tmp_path, *SHORT, *deed(moment, what))
     assert same(directory, plain)
     assert capfd.readouterr().err == (
         f"lets-train: warning: logger.mine is left out from here on, and the run goes on without it ({reason})\n"
     )
-    assert Listener.told[-1][0] == moment
-    assert [heard for heard, _ in Listener.told].count(moment) == 1
+    moments = [moment for moment, _, _ in heard(directory)]
+    assert moments[-1] == moment
+    assert moments.count(moment) == 1
 
 
 @pytest.mark.parametrize("moment", ["start", "log", "finish"])
-@pytest.mark.usefixtures("_impatient")
-def test_one_that_hangs_is_not_waited_for(tmp_path, plain, capfd, moment):
-    directory = train(tmp_path, *SHORT, *deed(moment, "hang"))
+def test_those_that_hang_cost_three_seconds_together(tmp_path, plain, capfd, moment):
+    other = "+logger.other={_target_: listeners.Listener, deed: hang, moment: " + moment + "}"
+    directory = train(tmp_path, *SHORT, *deed(moment, "hang"), other)
+    assert waited(directory) < 3 + SLOW_MACHINE
     assert same(directory, plain)
     err = capfd.readouterr().err
     assert "logger.mine is left out" in err
-    assert "(TimeoutError: not ready 0.3 s after the end of training)" in err
+    assert "logger.other is left out" in err
+    assert err.count("(TimeoutError: no answer for 3.") == err.count("\n") == 2
+    processes = {process for _, _, process in heard(directory)}
+    assert len(processes) == 2
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+@pytest.mark.parametrize("moment", ["start", "log"])
+@pytest.mark.parametrize("what", ["seed and draw", "go away", "change what it is told"])
+def test_what_one_does_to_itself_changes_nothing(tmp_path, monkeypatch, capfd, what, moment, dropping):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer, "MIN_RECORD_SECONDS", 0.0)
+    model = "model._target_=test_guard.Dropping"
+    directory = train("runs", *SHORT, "epochs=12", model, *deed(moment, what)).absolute()
+    assert same(directory, dropping)
+    assert capfd.readouterr().err == ""
+    [ours, theirs] = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (directory, dropping))
+    assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
+    assert Path.cwd() == tmp_path
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("dropping"), *SHORT, "epochs=12", "model._target_=test_guard.Dropping")
+
+
+SLOW_MACHINE = 2  # seconds more than it should be
+
+
+def waited(directory):
+    """Seconds since the last file of a run was written, its trackers' apart."""
+    return time.time() - (directory / "curves.png").stat().st_mtime
+
+
+def test_a_server_that_does_not_answer(tmp_path, plain, capfd):
+    """While MLflow is being imported, there is work to wait for: it comes on top of the three seconds."""
+    pytest.importorskip("mlflow")
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        uri = f"logger.mlflow.tracking_uri=http://127.0.0.1:{server.getsockname()[1]}"
+        directory = train(tmp_path, *SHORT, "logger=mlflow", uri)
+    assert waited(directory) < 30
+    assert same(directory, plain)
+    err = capfd.readouterr().err
+    assert "logger.mlflow is left out" in err
     assert err.count("\n") == 1
 
 
-@pytest.mark.usefixtures("_impatient")
+def test_one_that_has_hung_long_before_the_end_is_not_waited_for(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(Run, "append", lambda *_: time.sleep(1), raising=True)
+    monkeypatch.setattr(Run, "best_is_last", False)
+    monkeypatch.setattr(
+        "lets_runner.run.supervise.draw_curves", lambda directory, _: (directory / "curves.png").touch()
+    )
+    directory = train(tmp_path, *SHORT, *deed("start", "hang"))  # five seconds at least
+    assert waited(directory) < SLOW_MACHINE
+    assert "left out" in capfd.readouterr().err
+
+
+def test_one_that_is_at_work_is_waited_for(tmp_path, capfd):
+    words = ["+logger.mine={_target_: listeners.Busy}", "+logger.mine.patience=1"]
+    directory = train(tmp_path, *SHORT, *words)
+    assert capfd.readouterr().err == ""
+    assert (directory / "done").exists()
+
+
 def test_one_that_is_too_slow_is_left_out_before_it_fills_the_memory(tmp_path, plain, capfd, monkeypatch):
     monkeypatch.setattr(guard, "BACKLOG", 3)
-    assert same(train(tmp_path, *SHORT, *deed("log", "hang")), plain)
+    assert same(train(tmp_path, *SHORT, *deed("start", "hang")), plain)
     err = capfd.readouterr().err
     assert "(TimeoutError: 3 records behind the training)" in err
     assert err.count("\n") == 1
 
 
 def test_the_others_go_on(tmp_path, plain, capfd):
-    broken = "+logger.broken={_target_: test_guard.Listener, moment: start}"
-    assert same(train(tmp_path, *SHORT, broken, LISTENER), plain)
-    assert Listener.told[-1][0] == "finish"
+    broken = "+logger.broken={_target_: listeners.Listener, moment: start}"
+    directory = train(tmp_path, *SHORT, broken, LISTENER)
+    assert same(directory, plain)
+    assert heard(directory)[-1][0] == "finish"
     assert capfd.readouterr().err.count("logger.broken") == 1
 
 
-def test_a_stopped_run_goes_on_as_what_it_was(tmp_path, plain):
-    with pytest.raises(SystemExit):
+def test_one_that_cannot_be_handed_over_is_left_out(tmp_path, plain, capfd):
+    words = ["+logger.mine={_target_: listeners.Unpicklable}"]
+    assert same(train(tmp_path, *SHORT, *words), plain)
+    err = capfd.readouterr().err
+    assert "logger.mine is left out" in err
+    assert err.count("\n") == 1
+
+
+def test_a_stopped_run_goes_on_as_what_it_was(tmp_path):
+    with slow(), pytest.raises(SystemExit):
         train(tmp_path, *SHORT, "epochs=40", *deed("log", "stop the run"))
-    assert Listener.told[-1][1][0]["status"] == "interrupted"
-    stopped_at = Listener.told[-1][1][0]["step"]
+    [path] = tmp_path.rglob(HEARD)
+    summary, _ = heard(path.parent)[-1][1]
+    assert summary["status"] == "interrupted"
+    path.unlink()
     directory = train(tmp_path, *SHORT, "epochs=40", LISTENER)
-    assert 0 < Listener.told[0][1]["step"] == stopped_at
-    assert Listener.told[0][1]["known_as"] == "number 7"
+    about = heard(directory)[0][1]
+    assert 0 < about["step"] == summary["step"]
+    assert about["known_as"] == "number 7"
     assert json.loads((directory / "trackers.json").read_text()) == {"mine": "number 7"}
 
 
 def test_a_run_that_diverges_is_told(tmp_path):
     with pytest.raises(FloatingPointError):
         train(tmp_path, *SHORT, "optimizer.lr=1e30", LISTENER)
-    summary, _ = Listener.told[-1][1]
+    [path] = tmp_path.rglob(HEARD)
+    summary, _ = heard(path.parent)[-1][1]
     assert summary["status"] == "failed"
     assert "pass" in summary["error"]
 
@@ -181,13 +237,15 @@ def test_trackers_are_no_part_of_what_a_run_is(overrides):
 
 
 def test_a_logger_may_join_a_run_that_was_stopped(tmp_path):
-    with pytest.raises(SystemExit):
+    with slow(), pytest.raises(SystemExit):
         train(tmp_path, *SHORT, "epochs=40", *deed("log", "stop the run"))
     [stopped] = tmp_path.rglob("trackers.json")
     stopped.unlink()
+    (stopped.parent / HEARD).unlink()
     assert train(tmp_path, *SHORT, "epochs=40", LISTENER) == stopped.parent
-    assert Listener.told[0][1]["known_as"] is None
-    assert Listener.told[0][1]["step"] > 0
+    about = heard(stopped.parent)[0][1]
+    assert about["known_as"] is None
+    assert about["step"] > 0
 
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "logger").glob("*.yaml")))
@@ -219,6 +277,7 @@ def test_a_missing_package_is_refused_before_anything_is_made(tmp_path, monkeypa
         (["logger=mlflow", "logger.mlflow.traking_uri=x"], "did you mean logger.mlflow.tracking_uri?"),
         (["logger=wandb", "logger.wandb.mode=on"], "logger.wandb.mode=on: must be offline or online"),
         (["logger=tensorboard", "logger.tensorboard.every_steps=0"], "logger.tensorboard.every_steps=0: must be"),
+        (["logger=mlflow", "+logger.mlflow.patience=-1"], "logger.mlflow.patience=-1: must be at least 0"),
         (["logger=mlflow", "logger.mlflow.artefacts=all"], "logger.mlflow.artefacts=all: must be one of none, results"),
         (["+logger.mine=1"], "logger.mine: "),
         (["+logger.mine={_target_: nowhere.Tracker}"], "logger.mine: Error loading 'nowhere.Tracker'"),
