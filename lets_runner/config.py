@@ -192,12 +192,16 @@ def fill(cfg: DictConfig, *, total_steps: int) -> None:
     OmegaConf.update(cfg, "derived.total_steps", total_steps)
 
 
+YAML = {"None": "null", "True": "true", "False": "false"}  # what Python calls something, and the command line
+
+
 def user_error(key: str, error: Exception) -> UserError:
     """What the component of `key` refused, told with the whole key: its own messages begin with `setting=value`."""
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     text = str(cause)
     if isinstance(cause, TypeError):
         text = f"a setting is missing, unknown or of the wrong type: {text}"
+    text = re.sub(r"^(\w+)=(None|True|False):", lambda match: f"{match[1]}={YAML[match[2]]}:", text)
     return UserError(f"{key}.{text}" if re.match(r"\w+=", text) else f"{key}: {text}")
 
 
