@@ -22,11 +22,18 @@ from lets_runner.distributed import Group, Processes, launched, local_rank
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
 from lets_runner.optim.graphs.eager import EagerStep
+from lets_runner.signature import check_settings
 from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
 
 SUITABLE = {"classes": "task=classification", "numbers": "task=regression"}  # for targets of each kind
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
+
+# What a constructor says of settings that it cannot use, or what comes of computing with them.
+REFUSALS = (
+    *(HydraException, OmegaConfBaseException, ValueError, TypeError, OSError),
+    *(ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError),
+)
 
 
 @dataclass
@@ -119,9 +126,11 @@ def _check_kinds(data: Data, task: Task) -> None:
 
 def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
     """Instantiate one group of the configuration; what its constructor refuses is a UserError that names the key."""
+    node = OmegaConf.select(cfg, key)
     try:
-        return instantiate(OmegaConf.select(cfg, key), _partial_=True, _convert_="all")(*arguments, **settings)
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
+        check_settings(node._target_, config.settings(node))
+        return instantiate(node, _partial_=True, _convert_="all")(*arguments, **settings)
+    except REFUSALS as error:
         raise config.user_error(key, error) from error
 
 
