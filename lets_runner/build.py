@@ -23,10 +23,18 @@ from lets_runner.distributed import Group, Processes, launched, local_rank
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
 from lets_runner.optim.graphs.eager import EagerStep
+from lets_runner.signature import check_settings
 from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
 
+SUITABLE = {"classes": "task=classification", "numbers": "task=regression"}  # for targets of each kind
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
+
+# What a constructor says of settings that it cannot use, or what comes of computing with them.
+REFUSALS = (
+    *(HydraException, OmegaConfBaseException, ValueError, TypeError, OSError),
+    *(ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError),
+)
 
 
 @dataclass
@@ -73,7 +81,7 @@ def build(
     optimizer = _optimizer(cfg, model, precision, processes)
     if optimizer.needs_validation and val is None:
         raise UserError(
-            f"data.val_fraction={data.val_fraction}: of so few images that leaves none to learn the radius from"
+            f"data.val_fraction={data.val_fraction}: of so few examples that leaves none to learn the radius from"
         )
     if processes.rank > 0:  # its own dropout masks
         torch.manual_seed(int(np.random.SeedSequence([cfg.seed, processes.rank]).generate_state(1)[0]))
@@ -106,15 +114,28 @@ def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Mo
     """
     data: Data = make(cfg, "data")
     task: Task = make(cfg, "task")
+    _check_kinds(data, task)
     torch.manual_seed(cfg.seed)
-    return data, task, make(cfg, "model", data.shape, data.classes).to(device)
+    return data, task, make(cfg, "model", data.shape, data.outputs).to(device)
+
+
+def _check_kinds(data: Data, task: Task) -> None:
+    if data.target_kind and task.target_kind and data.target_kind != task.target_kind:
+        raise UserError(
+            f"task: {type(task).__name__} predicts {task.target_kind}, and the targets of {type(data).__name__} are "
+            f"{data.target_kind}; take {SUITABLE[data.target_kind]}, or another data set"
+        )
 
 
 def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
     """Instantiate one group of the configuration; what its constructor refuses is a UserError that names the key."""
+    node = OmegaConf.select(cfg, key)
+    if not (isinstance(node, DictConfig) and "_target_" in node):
+        raise UserError(f"{key}: must be a mapping with a `_target_`, the class or function to call")
     try:
-        return instantiate(OmegaConf.select(cfg, key), _partial_=True, _convert_="all")(*arguments, **settings)
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
+        check_settings(node._target_, config.settings(node))
+        return instantiate(node, _partial_=True, _convert_="all")(*arguments, **settings)
+    except REFUSALS as error:
         raise config.user_error(key, error) from error
 
 

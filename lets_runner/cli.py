@@ -49,9 +49,16 @@ def main() -> None:
     failures: list[BaseException] = []
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(partial(_job, failures))()
-    except (HydraException, OmegaConfBaseException, UnwritableError) as error:
-        known = isinstance(error, UnwritableError)
-        failures.append(UserError(str(error) if known else config.one_line(error, sys.argv[1:])))
+    except UserError as error:  # before a run had begun, in a sweep
+        failures.append(error)
+        _complain(error)
+    except UnwritableError as error:
+        failures.append(UserError(str(error)))
+        _complain(error)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, ValueError) and not config.is_about_groups(error):
+            raise
+        failures.append(UserError(config.one_line(error, sys.argv[1:])))
         _complain(failures[-1])
     finally:
         part()
@@ -93,7 +100,12 @@ def _run(failures: list[BaseException], cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)
-    directory = config.run_directory(cfg, named)
+    try:
+        directory = config.run_directory(cfg, named)
+    except UserError as error:
+        failures.append(error)
+        _complain(error)
+        return None
     try:
         with _in_one_line():
             if sweep:

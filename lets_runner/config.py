@@ -1,8 +1,8 @@
 """The schema of a run's configuration, the checks across its keys, and errors in one line."""
 
-import difflib
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from lets_runner.keys import all_keys, leaves, meant
 from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
+from lets_runner.signature import LARGEST, PLAIN
+
+COMPONENTS = ("data", "model", "task", "optimizer", "schedule", "sam", "radius")  # a constructor and its settings
 
 
 class UserError(Exception):
@@ -104,11 +110,7 @@ def _share_of_steps(share: float, *, _root_: DictConfig) -> int:
 
 def check(cfg: DictConfig) -> None:
     """Check the runner's own keys; raises UserError."""
-    for key in cfg:
-        if key not in {field.name for field in fields(Config)}:
-            raise UserError(f"+{key!s}: the runner has no such key")
-    for key in OmegaConf.missing_keys(cfg):
-        raise UserError(f"{key}: no value; give one, as in {key}=...")
+    check_form(cfg)
     for key in ("epochs", "batch_size", "accumulate"):
         if cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]}: must be at least 1")
@@ -118,21 +120,44 @@ def check(cfg: DictConfig) -> None:
     }.items():
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1, or null")
-    if cfg.grad_clip is not None and not cfg.grad_clip > 0:
-        raise UserError(f"grad_clip={cfg.grad_clip}: must be above 0, or null for no clipping")
+    if cfg.grad_clip is not None and not 0 < cfg.grad_clip < math.inf:
+        raise UserError(f"grad_clip={cfg.grad_clip}: must be a finite number above 0, or null for no clipping")
     or_auto = (True, False, "auto")
     for key, choices in {
         "channels_last": or_auto,
         "graphs": or_auto,
         "perturbation_sync": ("global", "local"),
     }.items():
-        if cfg[key] not in choices:
+        if not any(cfg[key] is choice or cfg[key] == choice == str(choice) for choice in choices):
             words = ", ".join(str(choice).lower() for choice in choices)
             raise UserError(f"{key}={cfg[key]}: must be one of {words}")
-    if cfg.seed < 0:
-        raise UserError(f"seed={cfg.seed}: must be at least 0")
+    if not 0 <= cfg.seed <= LARGEST:
+        raise UserError(f"seed={cfg.seed}: must lie between 0 and {LARGEST}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.device):
         raise UserError(f"device={cfg.device}: must be auto, cpu, cuda or cuda:N")
+
+
+def check_form(cfg: DictConfig) -> None:
+    """That all keys are there, and no others, and that all references lead somewhere; raises UserError."""
+    known, plain = [field.name for field in fields(Config)], _plain(cfg, resolve=False)
+    for key in plain:
+        if key not in known:
+            raise UserError(f"+{key}: the runner has no such key{proposal(key, list(all_keys(plain)))}")
+    for key, value in leaves(plain):
+        if value == MISSING:
+            raise UserError(f"{key}: no value; give one, as in {key}=...")
+    filled = cfg.copy()
+    fill(filled, total_steps=1)
+    for key, value in leaves(plain):
+        try:
+            OmegaConf.select(filled, key)
+        except (OmegaConfBaseException, RecursionError) as error:
+            raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+    for key in COMPONENTS:
+        if not isinstance(filled[key], DictConfig) or "_target_" not in filled[key]:
+            raise UserError(
+                f"{key}={filled[key]}: says no _target_ to make it from; lets-train --help shows every {key}"
+            )
 
 
 def split(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
@@ -161,12 +186,17 @@ def method_name(sam: str, radius: str) -> str:
 
 def names(choices: dict[str, Any]) -> dict[str, str]:
     """What to call a run, from the words chosen in each group."""
-    method = method_name(choices["sam"], choices["radius"])
-    return {"data": choices["data"], "model": choices["model"], "method": method}
+    method = method_name(str(choices.get("sam")), str(choices.get("radius")))
+    return {"data": str(choices.get("data")), "model": str(choices.get("model")), "method": method}
 
 
 def run_directory(cfg: DictConfig, named: dict[str, str]) -> Path:
-    """Where this configuration and seed go; `named` is for people, the digits after it keep configurations apart."""
+    """Where this configuration and seed go; `named` is for people, the digits after it keep configurations apart.
+
+    Raises:
+        UserError: it is not whole, see `check_form`.
+    """
+    check_form(cfg)
     name = "-".join(named.values()).replace("/", "_")
     return Path(cfg.output) / name / identity(cfg)[:8] / f"seed={cfg.seed}"
 
@@ -187,6 +217,11 @@ def _plain(cfg: DictConfig, *, resolve: bool) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def settings(node: DictConfig) -> dict[str, Any]:
+    """What a component's constructor gets of its configuration."""
+    return {key: value for key, value in _plain(node, resolve=True).items() if not key.startswith("_")}
+
+
 def fill(cfg: DictConfig, *, total_steps: int) -> None:
     """Say what only the data could tell."""
     OmegaConf.update(cfg, "derived.total_steps", total_steps)
@@ -198,6 +233,7 @@ def user_error(key: str, error: Exception) -> UserError:
     text = str(cause)
     if isinstance(cause, TypeError):
         text = f"a setting is missing, unknown or of the wrong type: {text}"
+    text = re.sub(r"^(\w+)=(None|True|False):", lambda match: f"{match[1]}={PLAIN[match[2]]}:", text)
     return UserError(f"{key}.{text}" if re.match(r"\w+=", text) else f"{key}: {text}")
 
 
@@ -214,7 +250,9 @@ EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "j
 
 
 def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
-    if match := re.search(r"Key '(.+?)' (?:is not in struct|not in 'Config')\n\s+full_key: (\S+)", text):
+    if is_about_groups(causes[0]):
+        return _no_choice(overrides)
+    if match := re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')\n\s+full_key: (\S+)", text):
         return _unknown_key(match[2], causes, overrides)
     if (match := re.search(r"Could not (?:load|find) '(hydra/\w+)/(\w+)'", text)) and match[2] in EXTRAS:
         return f"{match[1]}: {match[2]} needs an extra: pip install 'lets_runner[{EXTRAS[match[2]]}]'"
@@ -228,18 +266,39 @@ def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
     return text
 
 
+def is_about_groups(error: Exception) -> bool:
+    """Whether Hydra says that what stands for a choice of a group is no name; a bare ValueError."""
+    return str(error).startswith("Config group override must be")
+
+
+def _no_choice(overrides: list[str]) -> str:
+    groups = (*COMPONENTS, "method", "logger", "experiment", "sweep")
+    parsed = [
+        (word, OverridesParser.create().parse_override(word)) for word in overrides if word.split("=")[0] in groups
+    ]
+    word = next(
+        (word for word, one in parsed if one.is_sweep_override() or not isinstance(one.value(), str | list)), ""
+    )
+    return f"{word}: must name a choice of this group, or be left out; lets-train --help lists them"
+
+
 def _unknown_key(key: str, causes: list[Exception], overrides: list[str]) -> str:
     word = next((word for word in overrides if word.lstrip("+~").split("=")[0] == key), key)
-    close = difflib.get_close_matches(key, _neighbours(causes), n=1)
-    return f"{word}: there is no key {key}; " + (
-        f"did you mean {close[0]}?" if close else "lets-train --cfg job shows all"
+    return (
+        f"{word}: there is no key {key}{proposal(key, _known_keys(key, causes)) or '; lets-train --cfg job shows all'}"
     )
 
 
-def _neighbours(causes: list[Exception]) -> list[str]:
-    """The keys beside an unknown one: OmegaConf's error knows the node that was asked for it."""
+def _known_keys(key: str, causes: list[Exception]) -> list[str]:
+    """All keys that there are: OmegaConf's error knows the node that was asked for an unknown one."""
     node = next((node for cause in causes if isinstance(node := getattr(cause, "parent_node", None), DictConfig)), None)
     if node is None:
         return []
-    prefix = node._get_full_key(None)
-    return [f"{prefix}.{name!s}" if prefix else str(name) for name in node]
+    whole = OmegaConf.to_container(node._get_root(), resolve=False)
+    assert isinstance(whole, dict)
+    return [known for known in all_keys(whole) if known.startswith("hydra") == key.startswith("hydra")]
+
+
+def proposal(key: str, keys: list[str]) -> str:
+    """What `key` may have been meant for, at the end of a sentence; nothing where nothing is like it."""
+    return f"; did you mean {' or '.join(found)}?" if (found := meant(key, keys)) else ""

@@ -94,6 +94,11 @@ def write_imagenet(root, classes=3, train=8, val=4, seed=0):
     return root
 
 
+def write_csv(path, header, rows):
+    path.write_text(f"{header}\n" + "".join(",".join(repr(float(cell)) for cell in row) + "\n" for row in rows))
+    return path
+
+
 def train(output, *overrides):
     """Train on digits, short and quiet unless told otherwise; returns the run directory."""
     from lets_runner import cli, config

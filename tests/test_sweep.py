@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import lets_train, write_cifar10, write_cifar100, write_imagenet
+from conftest import lets_train
 
 from hydra_plugins.lets_sweeper import combinations
 from lets_runner import cli, config
@@ -155,37 +155,6 @@ def test_every_sweep_preset_is_a_sweep_of_its_own(tmp_path, monkeypatch, capfd, 
     [jobs] = launched
     assert len(jobs) >= 5
     assert f"{len(jobs)} runs: 0 finished" in capfd.readouterr().out
-
-
-# What makes a network of the paper small enough to take steps in moments.
-SMALL = {
-    "pyramidnet110": ["model.depth=8", "model.alpha=9"],
-    "vit_s": ["model.depth=1", "model.width=12", "model.heads=3"],
-    "wrn28_10": ["model.depth=10", "model.width=1"],
-    "resnet18": ["model.stem=imagenet"],
-    "resnet50": ["model.stem=imagenet"],
-}
-
-
-@pytest.mark.parametrize("name", stems("experiment"))
-def test_every_experiment_takes_steps(tmp_path, name):
-    words = [f"experiment={name}", "method=lets_sam", "epochs=1", "batch_size=16", "val_batch_size=8", "progress=false"]
-    words += [f"output={tmp_path / 'runs'}", "data.val_fraction=0.5"]
-    write_cifar10(tmp_path, records=20)
-    write_cifar100(tmp_path, records=200)
-    if name != "digits":
-        words.append(f"data.root={tmp_path}")
-    if name.startswith("imagenet"):
-        write_imagenet(tmp_path, train=24)
-        words += ["data.classes=3", "data.size=32", "data.workers=0"]
-    network = next((model for model in SMALL if name.endswith(model)), "convnet" if name == "digits" else "resnet18")
-    cfg, named = cli.compose(*words, *SMALL.get(network, []))
-    assert named["model"] == network
-    cli.train(cfg, config.run_directory(cfg, named), named)
-    [summary] = summaries(tmp_path / "runs").values()
-    assert summary["status"] == "finished"
-    assert summary["step"] >= 2
-    assert summary["rho"] != summary["rho_start"]
 
 
 def test_unverified_values_are_marked():

@@ -6,9 +6,11 @@ from lets_runner.data.digits import Digits
 from lets_runner.data.files import BrokenImage, FileLoader, Files
 from lets_runner.data.imagenet import ImageNet
 from lets_runner.data.images import ImageData
-from lets_runner.data.loader import DeviceLoader
-from lets_runner.data.splits import Data, Examples, LabelledData, Splits
+from lets_runner.data.labelled import LabelledData
+from lets_runner.data.loader import DeviceLoader, TensorLoader
+from lets_runner.data.splits import Data, Examples, SplitData, Splits
 from lets_runner.data.stream import Share
+from lets_runner.data.table import LabelledTable, Table
 
 __all__ = [
     "CIFAR10",
@@ -24,6 +26,10 @@ __all__ = [
     "ImageData",
     "ImageNet",
     "LabelledData",
+    "LabelledTable",
     "Share",
+    "SplitData",
     "Splits",
+    "Table",
+    "TensorLoader",
 ]

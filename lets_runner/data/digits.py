@@ -26,5 +26,5 @@ class Digits(ImageData):
         digits = load_digits()
         pixels = torch.from_numpy(digits.images).unsqueeze(1) * 255 / BRIGHTEST
         examples = Examples(pixels.round().to(torch.uint8), torch.from_numpy(digits.target).long())
-        train, test = stratified(examples.labels, TEST_FRACTION, seed=0)
+        train, test = stratified(examples.targets, TEST_FRACTION, seed=0)
         return examples[train], examples[test]

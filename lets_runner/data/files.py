@@ -43,13 +43,17 @@ class Files:
 
     folder: str
     names: np.ndarray  # a million Python strings would cost every worker a copy
-    labels: Tensor
+    targets: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        return self.targets
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def __getitem__(self, index: Tensor) -> "Files":
-        return Files(self.folder, self.names[index.numpy()], self.labels[index])
+        return Files(self.folder, self.names[index.numpy()], self.targets[index])
 
     def path(self, index: int) -> str:
         return f"{self.folder}/{os.fsdecode(self.names[index])}"
@@ -86,7 +90,7 @@ class Reader:
         if not made:
             return torch.empty(0), torch.empty(0), broken
         images, indices = zip(*made, strict=True)
-        return torch.stack(images), self.files.labels[list(indices)], broken
+        return torch.stack(images), self.files.targets[list(indices)], broken
 
     def _batch(self, number: int, broken: list[str]) -> Iterator[tuple[Tensor, int]]:
         epoch, place = self.stream.place(number)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lets_runner.data.files import FileLoader, Files
-from lets_runner.data.splits import LabelledData
+from lets_runner.data.labelled import LabelledData
 from lets_runner.data.stream import WHOLE, Share
 
 SUFFIXES = (".jpeg", ".jpg", ".png")

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from lets_runner.data.augment import Augmentation
+from lets_runner.data.labelled import LabelledData
 from lets_runner.data.loader import PLAIN, DeviceLoader
-from lets_runner.data.splits import Examples, LabelledData
+from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share
 
 

@@ -1,9 +1,10 @@
-"""A data set that lives on the training device as uint8 and is shuffled, cropped and flipped there, a batch at a time.
+"""A part of a data set that lives on the training device, and batches of it, each a function of (seed, number).
 
-Every batch is a function of (seed, number), see `Stream`.
+Images live there as uint8 and are shuffled, cropped, flipped and normalised there, a batch at a time.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,64 @@ from lets_runner.data.stream import WHOLE, Share, Stream
 
 Batch = tuple[Tensor, Tensor]
 PLAIN = Augmentation()
+
+
+class TensorLoader:
+    """Batches (inputs, targets) of the examples as they are.
+
+    Args:
+        examples: what to draw from.
+        batch_size: of `batch`, over all processes; each pass over the examples leaves out a last incomplete batch.
+        seed: of shuffling and augmentation. Loaders that shall differ need different seeds.
+        device: where everything lives, whatever the share.
+        share: which rows of every batch, and of the examples in order, are this process's.
+
+    Raises:
+        ValueError: no batch of this size can be drawn, or shared.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...],
+        device: torch.device,
+        share: Share = WHOLE,
+    ):
+        self.stream = Stream(len(examples), batch_size=batch_size, seed=seed, share=share)
+        self.examples = Examples(examples.inputs.to(device), examples.targets.to(device))
+        self.device = device
+        self._order: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Batches in one pass over the examples."""
+        return len(self.stream)
+
+    def batch(self, number: int) -> Batch:
+        """The batch at position `number` of an endless stream that reshuffles with every pass over the examples."""
+        epoch, place = self.stream.place(number)
+        index, rows = self._shuffled(epoch)[place], self.stream.rows
+        return self._drawn(index, rows, number), self.examples.targets[index[rows]]
+
+    def in_order(self, batch_size: int = 500) -> Iterator[Batch]:
+        """Every example once, as it is, in batches of about `batch_size`."""
+        for piece in self.stream.pieces(batch_size):
+            yield self._plain(piece), self.examples.targets[piece]
+
+    def _drawn(self, index: Tensor, rows: slice, number: int) -> Tensor:
+        """The inputs of batch `number`: of `index`, which is the whole batch, those at `rows`."""
+        return self.examples.inputs[index[rows]]
+
+    def _plain(self, piece: slice) -> Tensor:
+        """Inputs as they are measured."""
+        return self.examples.inputs[piece]
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        # On the device once a pass: a copy in every step would make the host wait.
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, torch.from_numpy(self.stream.order(epoch)).to(self.device)
+        return self._order[1]
 
 
 class Normalisation:
@@ -34,64 +93,36 @@ class Normalisation:
         return pixels.mul_(self._scale).add_(self._shift).contiguous(memory_format=self._memory_format)
 
 
-class DeviceLoader:
+class DeviceLoader(TensorLoader):
     """Batches of float32 images (B, C, H, W), normalised, and their int64 labels (B,).
 
     Args:
-        examples: what to draw from.
-        batch_size: of `batch`, over all processes; each pass over the examples leaves out a last incomplete batch.
+        examples: uint8 images of shape (N, C, H, W), and their classes.
         mean, std: of every channel, in units of 255.
         augmentation: what `batch` does to the images; `in_order` never augments.
-        seed: of shuffling and augmentation. Loaders that shall differ need different seeds.
-        device: where everything lives, whatever the share.
         channels_last: memory format of the batches, for convolutions.
-        share: which rows of every batch, and of the examples in order, are this process's.
-
-    Raises:
-        ValueError: no batch of this size can be drawn, or shared.
+        settings: see `TensorLoader`.
     """
 
     def __init__(
         self,
         examples: Examples,
         *,
-        batch_size: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        seed: tuple[int, ...],
-        device: torch.device,
         augmentation: Augmentation = PLAIN,
         channels_last: bool = False,
-        share: Share = WHOLE,
+        **settings: Any,
     ):
-        self.stream = Stream(len(examples), batch_size=batch_size, seed=seed, share=share)
-        self.examples = Examples(examples.images.to(device), examples.labels.to(device))
+        super().__init__(examples, **settings)
         self.augmentation = augmentation
-        self.device = device
-        self._normalised = Normalisation(mean, std, device=device, channels_last=channels_last)
-        self._padded = augmentation.padded(self.examples.images)
-        self._order: tuple[int, Tensor] | None = None
+        self._normalised = Normalisation(mean, std, device=self.device, channels_last=channels_last)
+        self._padded = augmentation.padded(self.examples.inputs)
 
-    def __len__(self) -> int:
-        """Batches in one pass over the examples."""
-        return len(self.stream)
-
-    def batch(self, number: int) -> Batch:
-        """The batch at position `number` of an endless stream that reshuffles with every pass over the examples."""
-        epoch, place = self.stream.place(number)
-        index, rows = self._shuffled(epoch)[place], self.stream.rows
+    def _drawn(self, index: Tensor, rows: slice, number: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(self.stream.draw(1, number))
         images = self.augmentation.pick(self._padded, index, generator, rows=rows)
-        images = self.augmentation.blank(self._normalised(images), generator, count=len(index), rows=rows)
-        return images, self.examples.labels[index[rows]]
+        return self.augmentation.blank(self._normalised(images), generator, count=len(index), rows=rows)
 
-    def in_order(self, batch_size: int = 500) -> Iterator[Batch]:
-        """Every example once, as it is, in batches of about `batch_size`."""
-        for piece in self.stream.pieces(batch_size):
-            yield self._normalised(self.examples.images[piece]), self.examples.labels[piece]
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        # On the device once a pass: a copy in every step would make the host wait.
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, torch.from_numpy(self.stream.order(epoch)).to(self.device)
-        return self._order[1]
+    def _plain(self, piece: slice) -> Tensor:
+        return self._normalised(self.examples.inputs[piece])

@@ -1,29 +1,38 @@
 """What every data set hands over: training, validation and test examples, and loaders that make batches of them."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lets_runner.data.noise import confused_labels, noisy_labels
 from lets_runner.data.stream import WHOLE, Share
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images as uint8 of shape (N, C, H, W), and their classes as int64 of shape (N,)."""
+    """Inputs of shape (N, ...) and any type, and their targets: int64 classes (N,), or float32 numbers (N, K)."""
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """The inputs of a set of images: uint8 of shape (N, C, H, W)."""
+        return self.inputs
+
+    @property
+    def labels(self) -> Tensor:
+        """The targets, where they are classes."""
+        return self.targets
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def __getitem__(self, index: Tensor) -> "Examples":
-        return Examples(self.images[index], self.labels[index])
+        return Examples(self.inputs[index], self.targets[index])
 
 
 @dataclass(frozen=True)
@@ -38,9 +47,15 @@ class Splits:
 class Data(ABC):
     """A data set as the runner sees it: what a model must fit, the parts, and how batches are made of a part."""
 
-    classes: int
-    shape: tuple[int, int, int]  # channels, height, width
+    shape: tuple[int, ...]  # of one example's inputs; of an image (channels, height, width)
+    classes: int  # where targets are classes
+    target_kind: Literal["classes", "numbers"] | None = None  # None: the data set does not say, and any task may try
     val_fraction: float  # of the training set that is held out; 0 for no validation set
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for one example: the score of every class, or the numbers to predict."""
+        return self.classes
 
     @abstractmethod
     def splits(self) -> Splits:
@@ -69,7 +84,7 @@ class Data(ABC):
             seed: of everything random; `batch` is a function of it and of `number` alone.
             device: where the batches end up.
             augmented: whether `batch` augments; `in_order` never does.
-            channels_last: memory format of the images.
+            channels_last: memory format, where the inputs are images.
             share: which rows of every batch, and which examples in order, are this process's. The processes' rows
                 together are the batch of one process, bit for bit; in order, all have as many batches.
         """
@@ -78,71 +93,42 @@ class Data(ABC):
         """End what the loaders have started. They are of no use afterwards."""
 
 
-class LabelledData(Data):
-    """A data set with a training and a test set, and one class to an example: a subclass says how to read them.
+class SplitData(Data):
+    """A data set with a training and a test set, part of whose training set is for validation.
 
     Args:
-        val_fraction: share of every class of the training set that becomes the validation set, in [0, 1).
+        val_fraction: share of the training set that becomes the validation set, in [0, 1).
         split_seed: which examples those are; independent of the seed of a run.
-        label_noise: share of wrong training labels, in [0, 1]; of every class that has any, if `noise` is asymmetric.
-        val_label_noise: the same for validation labels; None for as much as in training. A validation set cleaner than
-            the training set makes its loss incomparable, and a learned radius goes the wrong way.
-        noise: "symmetric" replaces a label by any other class, all alike likely; "asymmetric" by the one that it is
-            easily taken for (Patrini et al. 2017, arXiv 1609.03683), which the data set must know.
-        noise_seed: which labels those are.
 
     Raises:
         ValueError: a setting out of its range.
     """
 
-    confusions: ClassVar[dict[int, int] | None] = None  # classes, and what each is easily taken for
-
-    def __init__(
-        self,
-        *,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
-        label_noise: float = 0.0,
-        val_label_noise: float | None = None,
-        noise: str = "symmetric",
-        noise_seed: int = 0,
-    ):
+    def __init__(self, *, val_fraction: float = 0.1, split_seed: int = 0):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction}: must lie in [0, 1)")
-        for name, share in {"label_noise": label_noise, "val_label_noise": val_label_noise}.items():
-            if share is not None and not 0 <= share <= 1:
-                raise ValueError(f"{name}={share}: must lie in [0, 1]")
-        if noise not in ("symmetric", "asymmetric"):
-            raise ValueError(f"noise={noise}: must be symmetric or asymmetric")
-        if noise == "asymmetric" and self.confusions is None:
-            raise ValueError(
-                f"noise=asymmetric: {type(self).__name__} does not say which classes are taken for which; "
-                "take noise=symmetric"
-            )
+        check_seed("split_seed", split_seed)
         self.val_fraction, self.split_seed = val_fraction, split_seed
-        self.label_noise, self.noise, self.noise_seed = label_noise, noise, noise_seed
-        self.val_label_noise = label_noise if val_label_noise is None else val_label_noise
 
     @abstractmethod
     def read(self) -> tuple[Any, Any]:
-        """Training and test examples as they are published: dataclasses with `labels`, int64 of shape (N,)."""
+        """Training and test examples as they are published: `Examples`, or a dataclass with `targets` of its own."""
 
     def splits(self) -> Splits:
-        """Read, split and spoil; the same three parts every time."""
         train, test = self.read()
-        kept, held = stratified(train.labels, self.val_fraction, seed=self.split_seed)
-        return Splits(
-            train=self._spoiled(train[kept], self.label_noise, part=0),
-            val=self._spoiled(train[held], self.val_label_noise, part=1),
-            test=test,
-        )
+        kept, held = self.divide(train)
+        return Splits(train[kept], train[held], test)
 
-    def _spoiled(self, examples: Any, share: float, *, part: int) -> Any:
-        seed = (self.noise_seed, part)
-        if self.noise == "symmetric":
-            return replace(examples, labels=noisy_labels(examples.labels, share, classes=self.classes, seed=seed))
-        assert self.confusions is not None
-        return replace(examples, labels=confused_labels(examples.labels, share, self.confusions, seed=seed))
+    def divide(self, train: Any) -> tuple[Tensor, Tensor]:
+        """Indices of the training and of the validation part."""
+        return at_random(len(train), self.val_fraction, seed=self.split_seed)
+
+
+def at_random(count: int, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the rest and of the part that holds `fraction` of `count` examples, each in ascending order."""
+    held = np.zeros(count, dtype=bool)
+    held[np.random.default_rng(seed).permutation(count)[: round(fraction * count)]] = True
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
 
 
 def stratified(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -153,3 +139,8 @@ def stratified(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, T
         members = rng.permutation(np.flatnonzero(labels.numpy() == label))
         held[members[: round(fraction * len(members))]] = True
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+def check_seed(name: str, seed: int) -> None:
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{name}={seed}: must be a whole number of at least 0")

@@ -2,18 +2,20 @@
 
 from torch import nn
 
+from lets_runner.models.shape import image_shape
+
 
 class ConvNet(nn.Sequential):
     """Two stages of 3×3 convolutions, each halving the image, and a linear layer.
 
-    Input (B, *shape), output (B, classes). Channels are `width`, then twice as many.
+    Input (B, *shape), output (B, outputs). Channels are `width`, then twice as many.
 
     Args:
         batch_norm: normalise after every convolution.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, *, width: int = 16, batch_norm: bool = False):
-        channels, height, rows = shape
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, width: int = 16, batch_norm: bool = False):
+        channels, height, rows = image_shape(shape)
         if width < 1:
             raise ValueError(f"width={width}: must be at least 1")
         if min(height, rows) < 4:
@@ -22,7 +24,7 @@ class ConvNet(nn.Sequential):
             *_stage(channels, width, batch_norm),
             *_stage(width, 2 * width, batch_norm),
             nn.Flatten(),
-            nn.Linear(2 * width * (height // 4) * (rows // 4), classes),
+            nn.Linear(2 * width * (height // 4) * (rows // 4), outputs),
         )
 
 

@@ -1,16 +1,18 @@
-"""A multilayer perceptron on flattened images."""
+"""A multilayer perceptron on vectors, and on anything else flattened."""
+
+import math
 
 from torch import nn
 
 
 class MLP(nn.Sequential):
-    """`depth` hidden ReLU layers of `width` units; input (B, *shape), output (B, classes)."""
+    """`depth` hidden ReLU layers of `width` units; input (B, *shape), output (B, outputs)."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, *, width: int = 128, depth: int = 2):
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, width: int = 128, depth: int = 2):
         if width < 1 or depth < 0:
             raise ValueError(f"width={width}, depth={depth}: needs width >= 1 and depth >= 0")
-        sizes = [shape[0] * shape[1] * shape[2], *[width] * depth]
+        sizes = [math.prod(shape), *[width] * depth]
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(sizes[-1], classes))
+        super().__init__(*layers, nn.Linear(sizes[-1], outputs))

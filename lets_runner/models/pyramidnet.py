@@ -4,12 +4,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lets_runner.models.initial import he_normal
+from lets_runner.models.shape import image_shape
 
 
 class PyramidNet(nn.Sequential):
     """The additive PyramidNet: three groups of blocks, the last two of which halve the image.
 
-    Input (B, *shape), output (B, classes). The k-th of N blocks has ⌊16 + `alpha`·k/N⌋ channels, as in the paper
+    Input (B, *shape), output (B, outputs). The k-th of N blocks has ⌊16 + `alpha`·k/N⌋ channels, as in the paper
     (the authors' programs round), and four times as many at its end if it is a bottleneck.
 
     Args:
@@ -19,8 +20,8 @@ class PyramidNet(nn.Sequential):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        classes: int,
+        shape: tuple[int, ...],
+        outputs: int,
         *,
         depth: int = 110,
         alpha: float = 270,
@@ -32,14 +33,14 @@ class PyramidNet(nn.Sequential):
             raise ValueError(f"depth={depth}: must be 2 more than a multiple of {period}, such as {examples}")
         if alpha < 0:
             raise ValueError(f"alpha={alpha}: must be at least 0")
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)]
+        layers: list[nn.Module] = [nn.Conv2d(image_shape(shape)[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)]
         fan_in, blocks = 16, 3 * group
         for number in range(blocks):
             width = int(16 + alpha * (number + 1) / blocks)
             fan_out = 4 * width if bottleneck else width
             layers.append(_Block(fan_in, width, fan_out, stride=2 if number in (group, 2 * group) else 1))
             fan_in = fan_out
-        layers += [nn.BatchNorm2d(fan_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, classes)]
+        layers += [nn.BatchNorm2d(fan_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, outputs)]
         super().__init__(*layers)
         he_normal(self)
 

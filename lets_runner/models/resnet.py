@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lets_runner.models.shape import image_shape
 
-def resnet18(shape: tuple[int, int, int], classes: int, *, stem: str = "auto") -> nn.Module:
-    """ResNet-18: input (B, *shape), output (B, classes).
+
+def resnet18(shape: tuple[int, ...], outputs: int, *, stem: str = "auto") -> nn.Module:
+    """ResNet-18: input (B, *shape), output (B, outputs).
 
     Args:
         stem: "cifar" for a 3×3 convolution of stride 1 and no pooling, "imagenet" for 7×7, stride 2, and pooling,
@@ -14,27 +16,28 @@ def resnet18(shape: tuple[int, int, int], classes: int, *, stem: str = "auto") -
     """
     from torchvision import models
 
-    return _with_stem(models.resnet18, shape, classes, stem)
+    return _with_stem(models.resnet18, shape, outputs, stem)
 
 
-def resnet50(shape: tuple[int, int, int], classes: int, *, stem: str = "auto") -> nn.Module:
-    """ResNet-50, of bottlenecks: input (B, *shape), output (B, classes); `stem` as for `resnet18`."""
+def resnet50(shape: tuple[int, ...], outputs: int, *, stem: str = "auto") -> nn.Module:
+    """ResNet-50, of bottlenecks: input (B, *shape), output (B, outputs); `stem` as for `resnet18`."""
     from torchvision import models
 
-    return _with_stem(models.resnet50, shape, classes, stem)
+    return _with_stem(models.resnet50, shape, outputs, stem)
 
 
-def _with_stem(build: Callable[..., nn.Module], shape: tuple[int, int, int], classes: int, stem: str) -> nn.Module:
+def _with_stem(build: Callable[..., nn.Module], shape: tuple[int, ...], outputs: int, stem: str) -> nn.Module:
     if stem not in ("auto", "cifar", "imagenet"):
         raise ValueError(f"stem={stem}: must be auto, cifar or imagenet")
+    channels, *size = image_shape(shape)
     if stem == "auto":
-        stem = "cifar" if max(shape[1:]) <= 64 else "imagenet"
-    model = build(num_classes=classes)
+        stem = "cifar" if max(size) <= 64 else "imagenet"
+    model = build(num_classes=outputs)
     if stem == "cifar":
-        model.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
+        model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         model.maxpool = nn.Identity()
-    elif shape[0] != 3:
-        model.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
+    elif channels != 3:
+        model.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     else:
         return model
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -4,10 +4,12 @@ from math import sqrt
 
 from torch import nn
 
+from lets_runner.models.shape import image_shape
+
 
 def vit(
-    shape: tuple[int, int, int],
-    classes: int,
+    shape: tuple[int, ...],
+    outputs: int,
     *,
     patch: int | str = "auto",
     depth: int = 12,
@@ -15,7 +17,7 @@ def vit(
     heads: int = 6,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A vision transformer, by default ViT-S of DeiT (arXiv 2012.12877): input (B, *shape), output (B, classes).
+    """A vision transformer, by default ViT-S of DeiT (arXiv 2012.12877): input (B, *shape), output (B, outputs).
 
     Args:
         patch: pixels along a side of a patch; "auto" is 4 for images of up to 64 pixels and 16 for larger ones.
@@ -24,7 +26,7 @@ def vit(
     """
     from torchvision.models import VisionTransformer
 
-    channels, size, columns = shape
+    channels, size, columns = image_shape(shape)
     if size != columns:
         raise ValueError(f"images of {size}×{columns} pixels are not square, which a vision transformer needs")
     if patch == "auto":
@@ -35,7 +37,7 @@ def vit(
         raise ValueError(f"depth={depth}, width={width}, heads={heads}: must be at least 1, and heads divide the width")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout}: must lie in [0, 1)")
-    model = VisionTransformer(size, patch, depth, heads, width, 4 * width, dropout=dropout, num_classes=classes)
+    model = VisionTransformer(size, patch, depth, heads, width, 4 * width, dropout=dropout, num_classes=outputs)
     # torchvision's head is zero, so that in the first step nothing but the head would have a gradient for SAM to climb
     # and a radius rule to learn from. It is drawn like the embedding of positions instead.
     nn.init.trunc_normal_(model.heads.head.weight, std=0.02)

@@ -3,12 +3,13 @@
 from torch import Tensor, nn
 
 from lets_runner.models.initial import he_normal
+from lets_runner.models.shape import image_shape
 
 
 class WideResNet(nn.Sequential):
     """WRN-`depth`-`width`: three groups of (depth − 4)/6 blocks, the last two of which halve the image.
 
-    Input (B, *shape), output (B, classes). Channels are `width` times 16, 32 and 64.
+    Input (B, *shape), output (B, outputs). Channels are `width` times 16, 32 and 64.
 
     Args:
         dropout: share of values dropped between the two convolutions of a block, in training.
@@ -16,8 +17,8 @@ class WideResNet(nn.Sequential):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        classes: int,
+        shape: tuple[int, ...],
+        outputs: int,
         *,
         depth: int = 28,
         width: int = 10,
@@ -30,13 +31,13 @@ class WideResNet(nn.Sequential):
             raise ValueError(f"width={width}: must be at least 1")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must lie in [0, 1)")
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)]
+        layers: list[nn.Module] = [nn.Conv2d(image_shape(shape)[0], 16, 3, padding=1, bias=False)]
         fan_in = 16
         for fan_out, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
             for number in range(blocks):
                 layers.append(_Block(fan_in, fan_out, stride if number == 0 else 1, dropout))
                 fan_in = fan_out
-        layers += [nn.BatchNorm2d(fan_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, classes)]
+        layers += [nn.BatchNorm2d(fan_in), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, outputs)]
         super().__init__(*layers)
         he_normal(self)
 

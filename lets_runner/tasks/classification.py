@@ -19,6 +19,8 @@ class Classification(Task):
         selects: name of the column that chooses.
     """
 
+    target_kind = "classes"
+
     def __init__(
         self,
         *,

@@ -19,6 +19,8 @@ class Regression(Task):
         selects: name of the column that chooses.
     """
 
+    target_kind = "numbers"
+
     def __init__(self, *, measures: Sequence[Measure] | None = None, selects: str = "mse"):
         super().__init__([SquaredError()] if measures is None else measures, selects=selects)
 

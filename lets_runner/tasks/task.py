@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -48,6 +48,8 @@ class Task(ABC):
     Raises:
         ValueError: two measures have a column or a sum of the same name; no column is called `selects`.
     """
+
+    target_kind: Literal["classes", "numbers"] | None = None  # what a data set must have; None: the task finds out
 
     def __init__(self, measures: Sequence[Measure], *, selects: str, loss: Column = Columns.loss):
         self.measures = list(measures)

@@ -43,9 +43,9 @@ class SmallCIFAR100(Small, CIFAR100):
 
 def smaller(examples: Examples, count: int) -> Examples:
     """`count` of the examples, of every class as many, at `SIDE` pixels."""
-    _, kept = stratified(examples.labels, count / len(examples), seed=SUBSET_SEED)
-    images = functional.avg_pool2d(examples.images[kept].float(), examples.images.shape[-1] // SIDE)
-    return Examples(images.round().to(torch.uint8), examples.labels[kept])
+    _, kept = stratified(examples.targets, count / len(examples), seed=SUBSET_SEED)
+    images = functional.avg_pool2d(examples.inputs[kept].float(), examples.inputs.shape[-1] // SIDE)
+    return Examples(images.round().to(torch.uint8), examples.targets[kept])
 
 
 class ResNet8(nn.Sequential):

@@ -147,3 +147,13 @@ def test_refuses(build, settings, message):
 def test_images_too_small_to_halve_are_refused():
     with pytest.raises(ValueError, match="too small"):
         ConvNet((1, 3, 3), 10)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "mlp"])
+def test_models_of_images_refuse_vectors_and_say_what_takes_them(name):
+    with pytest.raises(ValueError, match=r"takes images, and an example is of the shape \(5,\): take model=mlp"):
+        SMALL[name]((5,), 3)
+
+
+def test_a_perceptron_takes_vectors():
+    assert MLP((5,), 2, width=8)(torch.zeros(4, 5)).shape == (4, 2)

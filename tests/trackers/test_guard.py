@@ -275,11 +275,11 @@ def test_a_missing_package_is_refused_before_anything_is_made(tmp_path, monkeypa
         (["logger=neptune"], "logger=neptune: there is no such logger; choose one of mlflow, none, tensorboard, wandb"),
         (["logger=[neptune]"], "logger=neptune: there is no such logger"),
         (["logger=mlflow", "logger.mlflow.traking_uri=x"], "did you mean logger.mlflow.tracking_uri?"),
-        (["logger=wandb", "logger.wandb.mode=on"], "logger.wandb.mode=on: must be offline or online"),
+        (["logger=wandb", "logger.wandb.mode=on"], "logger.wandb.mode=on: must be one of offline, online"),
         (["logger=tensorboard", "logger.tensorboard.every_steps=0"], "logger.tensorboard.every_steps=0: must be"),
         (["logger=mlflow", "+logger.mlflow.patience=-1"], "logger.mlflow.patience=-1: must be at least 0"),
         (["logger=mlflow", "logger.mlflow.artefacts=all"], "logger.mlflow.artefacts=all: must be one of none, results"),
-        (["+logger.mine=1"], "logger.mine: "),
+        (["+logger.mine=1"], "logger.mine: must be a mapping with a `_target_`"),
         (["+logger.mine={_target_: nowhere.Tracker}"], "logger.mine: Error loading 'nowhere.Tracker'"),
     ],
 )

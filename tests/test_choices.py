@@ -1,0 +1,102 @@
+"""Every file of every group of conf/ trains from the command line."""
+
+import json
+import math
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from conftest import lets_train, write_cifar10, write_cifar100, write_csv, write_imagenet
+
+from lets_runner import cli
+from lets_runner.report.curves import read_columns
+
+# `hydra` holds launchers and sweepers: see test_launchers.py and test_sweep.py.
+GROUPS = sorted(path.name for path in cli.CONF.iterdir() if path.is_dir() and path.name != "hydra")
+EVERY = [(group, path.stem) for group in GROUPS for path in sorted((cli.CONF / group).glob("*.yaml"))]
+# What makes a large model small enough to take steps in moments.
+SMALL = {
+    "pyramidnet110": ["model.depth=8", "model.alpha=9"],
+    "pyramidnet272": ["model.depth=11", "model.alpha=9"],
+    "resnet18": ["model.stem=imagenet"],
+    "resnet50": ["model.stem=imagenet"],
+    "timm": ["model.name=test_resnet"],
+    "torchvision": ["model.name=shufflenet_v2_x0_5"],
+    "vit_s": ["model.depth=1", "model.width=12", "model.heads=3"],
+    "wrn28_10": ["model.depth=10", "model.width=1"],
+}
+ONE_OF_A_SWEEP = ["method=lets_sam", "seed=0", "data.label_noise=0.2", "sam.rho=0.05"]
+
+
+def cifar10(root):
+    write_cifar10(root, records=10)
+    return [f"data.root={root}"]
+
+
+def cifar100(root):
+    write_cifar100(root, records=200)
+    return [f"data.root={root}", "batch_size=50", "val_batch_size=12"]
+
+
+def imagenet(root):
+    write_imagenet(root, train=20)
+    return [f"data.root={root}", "data.classes=3", "data.size=32", "data.workers=0"]
+
+
+def table(root):
+    path = write_csv(root / "table.csv", "a,b,y", np.random.default_rng(0).normal(size=(60, 3)))
+    return [f"data.path={path}", "data.target=y", "model=mlp", "task=regression"]
+
+
+def labelled_table(root):
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    path = write_csv(root / "table.csv", "a,b,y", np.column_stack([rows, np.arange(60) % 2])[:, 1:])
+    return [f"data.path={path}", "data.target=y", "model=mlp"]
+
+
+FILES = {"cifar10": cifar10, "cifar100": cifar100, "imagenet": imagenet}
+FILES |= {"table": table, "labelled_table": labelled_table, "digits": lambda root: []}
+
+
+def words_for(group, choice, root):
+    """What the command line needs beside the choice, for it to be quick and to have its data."""
+    words = ["epochs=1", "batch_size=12", "progress=false", "data.val_fraction=0.5", "precision=fp32"]
+    if group == "data":
+        return [*words, *FILES[choice](root)]
+    if group == "task" and choice == "regression":
+        return [*words, "data=table", *table(root)]
+    if group == "model":
+        return [*words, "data=cifar10", *cifar10(root), *SMALL.get(choice, [])]
+    if group == "experiment":
+        data = next((name for name in ("cifar100", "imagenet", "digits") if choice.startswith(name)), "cifar10")
+        data = "cifar100" if choice == "generalization_gap" else data
+        network = next((name for name in SMALL if choice.endswith(name)), "convnet" if data == "digits" else "resnet18")
+        return [*words, *FILES[data](root), *ONE_OF_A_SWEEP, f"model={network}", *SMALL.get(network, [])]
+    words += ["batch_size=256", "model=mlp", "model.width=8"]
+    if group == "sweep":
+        return [*words, *ONE_OF_A_SWEEP]
+    if (group, choice) in (("sam", "none"), ("sam", "le_sam")):  # nobody may choose the radius of these
+        return [*words, "radius=fixed"]
+    return words
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERY)
+def test_every_choice_trains_from_the_command_line(tmp_path, monkeypatch, capfd, group, choice):
+    if group == "logger" and choice != "none" and find_spec(choice) is None:
+        pytest.skip(f"{choice} is not installed")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    given = words_for(group, choice, tmp_path / "data")
+    assert lets_train(monkeypatch, f"{group}={choice}", *given) == 0, capfd.readouterr().err
+    [path] = (tmp_path / "here" / "runs").glob("*/*/seed=0/summary.json")
+    summary = json.loads(path.read_text())
+    assert summary["status"] == "finished"
+    assert math.isfinite(summary["test_loss"])
+    steps = read_columns(path.parent / "steps.csv")
+    assert len(steps["loss"]) == summary["step"] >= 2
+    assert (path.parent / "checkpoints" / "best.pt").is_file()
+    if group == "model":
+        assert summary["model"] == choice
+    if group in ("experiment", "radius") and choice != "fixed":
+        assert summary["rho"] != summary["rho_start"]
