@@ -44,7 +44,7 @@ class LetsSweeper(BasicSweeper):
         parallel = type(self.launcher).__name__ == "JoblibLauncher"  # whose workers a Ctrl-C comes to as well
         came: list[bool] | None = None
         try:
-            with interrupt.put_off() if parallel else interrupt.raised() as came:
+            with interrupt.deferred() if parallel else interrupt.raised() as came:
                 sweep.run(partial(self.launcher.launch, initial_job_idx=0))
         finally:
             if rank() == 0:

@@ -84,7 +84,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the optimizers, and torch with them, for whoever asks for one: a report does without."""
+    """Load the optimizers, and torch with them, when one is asked for: a report needs neither."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lets_runner import optim

@@ -144,7 +144,7 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     # torch has no fused SGD of sharded weights.
     unfused = {"fused": False} if processes.shards_weights and cfg.optimizer._target_ == "torch.optim.SGD" else {}
     base = make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad], **unfused)
-    asked: dict[str, Any] = {}  # the rest is the variant's own affair
+    asked: dict[str, Any] = {}  # the rest is for the variant to say
     if cfg.grad_clip is not None:
         asked["max_grad_norm"] = cfg.grad_clip
     if cfg.perturbation_sync != "global":

@@ -27,7 +27,7 @@ from lets_runner.console import complain, warn
 from lets_runner.data import BrokenImage
 from lets_runner.data.identity import check_same
 from lets_runner.distributed import OtherProcessFailed, part, rank
-from lets_runner.interrupt import heeded
+from lets_runner.interrupt import accepted
 from lets_runner.optim import NotGraphableError
 from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.environment import environment, reset_peak_memory
@@ -42,7 +42,7 @@ CONF = next((folder for folder in (HERE / "conf", HERE.parent / "conf") if folde
 
 
 def main() -> None:
-    """The console script: what its user can mend is one line on standard error, not a traceback."""
+    """The console script: what the user can fix is one line on standard error, not a traceback."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
@@ -85,13 +85,13 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 
 
 def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
-    """One run; what fails is told at once and kept for the exit code, and in a sweep the other runs go on.
+    """One run; a failure is reported at once and kept for the exit code, and in a sweep the other runs go on.
 
     Returns what the task selects by on validation, for sweepers that want a number: more is better.
     """
     config.register()  # some launchers take it to another process
     slurm.as_torchrun()
-    with heeded() as begin:
+    with accepted() as begin:
         return _run(failures, cfg) if begin else None
     return None  # interrupted, and saved
 
@@ -126,7 +126,7 @@ def _run(failures: list[BaseException], cfg: DictConfig) -> float | None:
     except Exception as error:
         if sweep:
             _leave_note(directory, repr(error), seed=cfg.seed)
-            traceback.print_exc()  # a sweep hears of it otherwise only by the count
+            traceback.print_exc()  # a sweep otherwise reports only how many failed
         raise
 
 
@@ -170,15 +170,15 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     with _in_one_line(), run, closing(parts.data):
         processes.only(lambda: _open(run, parts.identity))
         if processes.leads:
-            told = _guarded(trackers, cfg, named)
-            supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=told)
+            guards = _guarded(trackers, cfg, named)
+            supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=guards)
         else:
             follow(parts.trainer, parts.test)
 
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """What a person can mend of a run is a UserError."""
+    """Turn what a user can fix into a UserError."""
     try:
         yield
     except (BrokenImage, UnwritableError) as error:
@@ -205,7 +205,7 @@ def _open(run: Run, data: dict[str, Any]) -> None:
 
 
 def _guarded(trackers: dict[str, Tracker], cfg: DictConfig, named: dict[str, str]) -> list[Guard]:
-    """Trackers that a run may be told to; the data must be known, for settings refer to them."""
+    """The configured trackers; the data must be known by now, since settings refer to them."""
     about: dict[str, Any] = {
         "experiment": f"{named['data']}-{named['model']}",
         "name": f"{named['method']}/seed={cfg.seed}",

@@ -42,7 +42,7 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The name and what it is measured in; a share shows that by itself."""
+        """The name and what it is measured in; a share needs no unit."""
         return self.words if self.unit in ("", "%") else f"{self.words}, {self.unit}"
 
     @property

@@ -23,7 +23,7 @@ COMPONENTS = ("data", "model", "task", "optimizer", "schedule", "sam", "radius")
 
 
 class UserError(Exception):
-    """Something that whoever started the run can mend; its text is one line that says how."""
+    """Something that the user can fix; its text is one line that says how."""
 
     def __init__(self, text: str):
         super().__init__(" ".join(text.split()))
@@ -34,7 +34,7 @@ class OwnError(UserError):
 
 
 class TakenError(UserError):
-    """The run directory is another process's at the moment, and what stands there its affair."""
+    """Another process is using the run directory, so nothing may be written there."""
 
 
 class Precision(Enum):
@@ -202,7 +202,7 @@ def run_directory(cfg: DictConfig, named: dict[str, str]) -> Path:
 
 
 def to_yaml(cfg: DictConfig) -> str:
-    """The whole configuration, resolved; the first line tells whether two are the same."""
+    """The whole configuration, resolved; two are the same if their first lines are."""
     return f"# {identity(cfg)}\n" + OmegaConf.to_yaml(cfg, resolve=True)
 
 
@@ -228,7 +228,7 @@ def fill(cfg: DictConfig, *, total_steps: int) -> None:
 
 
 def user_error(key: str, error: Exception) -> UserError:
-    """What the component of `key` refused, told with the whole key: its own messages begin with `setting=value`."""
+    """A constructor's refusal with the full key in front: its own messages begin with `setting=value`."""
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     text = str(cause)
     if isinstance(cause, TypeError):

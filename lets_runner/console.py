@@ -1,4 +1,4 @@
-"""Saying something to whoever may be listening: that nobody is any more is no reason to end."""
+"""Writing to standard output and error, which may be closed or full: that must not end a run."""
 
 import os
 import sys

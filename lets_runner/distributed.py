@@ -25,7 +25,7 @@ class OtherProcessFailed(SystemExit):
 
 
 class Processes:
-    """One process, which tells itself nothing; `Group` is what several need."""
+    """One process, for which every collective is the identity; `Group` is for several."""
 
     rank, size = 0, 1
     shards_weights = False

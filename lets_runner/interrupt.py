@@ -8,7 +8,7 @@ from typing import Any
 
 CODE = 128 + signal.SIGINT
 _SIGINT = {signal.SIGINT}
-_came_before = False  # to a run in this process, in a sweep that puts it off
+_came_before = False  # to a run in this process, in a sweep that defers it
 
 
 def leave(*_: Any) -> None:
@@ -29,8 +29,8 @@ def raised() -> Iterator[None]:
 
 
 @contextmanager
-def put_off() -> Iterator[list[bool]]:
-    """In here Ctrl-C comes to nothing, nor does it in processes that are started here but in their runs (`heeded`).
+def deferred() -> Iterator[list[bool]]:
+    """In here Ctrl-C is deferred, also in processes started here, which heed it only during their runs (`accepted`).
 
     Yields a list that holds True, after the block, if it came.
     """
@@ -46,13 +46,13 @@ def put_off() -> Iterator[list[bool]]:
     try:
         yield came
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGINT)  # now the handler hears of it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGINT)  # now the handler is called
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def heeded() -> Iterator[bool]:
-    """For the time of a run, heed what is put off. Yields whether to begin at all; what ends the run ends here."""
+def accepted() -> Iterator[bool]:
+    """Accept a deferred Ctrl-C for the time of a run. Yields whether to begin; an exception it raises ends here."""
     global _came_before
     if signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         yield True

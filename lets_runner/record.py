@@ -1,4 +1,4 @@
-"""What training hands to whoever writes it down. Needs no torch: trackers, in processes of their own, take it too."""
+"""What training hands to run directories and trackers. Free of torch, which trackers' processes do without."""
 
 from dataclasses import dataclass
 

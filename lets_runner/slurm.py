@@ -11,7 +11,7 @@ GRACE = 300  # seconds before the end of a job's time in which a SIGTERM is take
 
 
 def as_torchrun() -> None:
-    """Tell the processes that `srun` started what `torchrun` would have told them, unless it has.
+    """Set what `torchrun` would have set for the processes that `srun` started, unless it has.
 
     Raises:
         RuntimeError: Slurm does not say on which machine the first of them is.

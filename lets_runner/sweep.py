@@ -27,7 +27,7 @@ class Sweep:
         """Launch what has not finished.
 
         Where a launcher gives up half-way, say because a worker of its was killed, what it has not begun goes first;
-        then what it was at, each by itself, so that whoever brought it down brings down nobody else.
+        then those it was at, one at a time, so that one that kills its worker takes no other with it.
 
         Raises:
             UnwritableError: of the directory for all of them.

@@ -1,4 +1,4 @@
-"""The training loop. It yields records and writes nothing; whoever listens may save its state between any two."""
+"""The training loop. It yields records and writes nothing; its state may be saved between any two."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

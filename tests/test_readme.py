@@ -96,7 +96,7 @@ def test_a_variant_in_a_folder_of_ones_own_trains(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["lets-train", "--config-dir", "conf", "sam=sign", "epochs=1", "progress=false"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     cli.main()
-    assert " in runs/digits-convnet-lets_sign/" in capfd.readouterr().out
+    assert " in runs/digits-convnet-horizon_sign/" in capfd.readouterr().out
 
 
 def test_the_thirty_lines_are_sam():

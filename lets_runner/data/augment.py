@@ -53,7 +53,7 @@ class Augmentation:
         count, sizes = count or len(images), images.shape[2:]
         groups = [(sizes[0], 2)] if sizes[0] == sizes[1] else [(size, 1) for size in sizes]
         inside: list[Tensor] = []
-        for size, axes in groups:  # both axes at once where they are alike, which takes half the kernels
+        for size, axes in groups:  # both axes at once where they are equal, which takes half the kernels
             centre = torch.randint(0, size, (axes, count, 1), generator=generator, device=images.device)[:, rows]
             distance = torch.arange(self.cutout // 2, size + self.cutout // 2, device=images.device) - centre
             inside += ((distance >= 0) & (distance < self.cutout)).unbind()

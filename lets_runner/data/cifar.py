@@ -50,7 +50,7 @@ class CIFAR(ImageData):
     """What CIFAR-10 and CIFAR-100 have in common.
 
     Args:
-        root: the folder that holds, or shall hold, the archive's own folder.
+        root: the folder that holds, or is to hold, the archive's own folder.
         download: fetch the official binary archive if `root` holds no version of the data set.
         settings: see `ImageData`.
 

@@ -123,7 +123,7 @@ class Reader:
         try:
             return read_image(self.files.path(index))
         except BrokenImage as error:
-            broken.append(str(error))  # told by the main process: an exception in a worker comes with a traceback
+            broken.append(str(error))  # reported by the main process: an exception in a worker comes with a traceback
             return None
 
 
@@ -131,7 +131,7 @@ class FileLoader:
     """Batches of float32 images (B, 3, H, W), normalised, and their int64 labels (B,).
 
     Nothing is started before the first batch is asked for. Asking for consecutive numbers is quick; any other starts
-    reading ahead anew from there.
+    reading ahead again from there.
 
     Args:
         files: what to draw from.
@@ -139,7 +139,7 @@ class FileLoader:
         augmented, plain: from an image (3, height, width) of uint8 to one of the size of all, in `batch` and in
             `in_order`. They can be pickled, and draw from torch's own generator if at all.
         mean, std: of every channel, in units of 255.
-        seed: of shuffling and augmentation. Loaders that shall differ need different seeds.
+        seed: of shuffling and augmentation. Loaders that are to differ need different seeds.
         device: where batches end up; they travel as bytes and are normalised there.
         workers: processes that read; 0 to read in this one.
         skip: warn of a file that cannot be read, and go on: `batch` takes the next one, `in_order` leaves it out.
@@ -175,7 +175,7 @@ class FileLoader:
         self._loader: DataLoader | None = None
         self._batches: Iterator[Any] = iter(())
         self._next: Job | None = None  # what `_batches` yields next
-        self._known: set[str] = set()  # broken files that were told of
+        self._known: set[str] = set()  # broken files that were reported
 
     def __len__(self) -> int:
         """Batches in one pass over the files."""
@@ -237,7 +237,7 @@ def _close(loader: "weakref.ref[FileLoader]") -> None:
 
 
 class Jobs:
-    """What the workers shall do, one after the other, from `first` on: the batches for ever, the pieces once."""
+    """The workers' jobs, in order, from `first` on: the batches for ever, the pieces once."""
 
     def __init__(self, pieces: int):
         self.pieces = pieces
@@ -263,7 +263,7 @@ def _worker_settings(workers: int) -> dict[str, Any]:
 
 
 def _init_worker(number: int) -> None:
-    """A worker leaves it to the main process to heed signals, and ends with it however it ends."""
+    """A worker leaves signals to the main process, and ends when that does."""
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A signal to all processes of a job: the main process may need a last batch for the step that it will save.

@@ -45,7 +45,7 @@ def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     if any(before.get(key) != now[key] for key in keys):
         raise ValueError(
             f"this run was begun with other data ({_words(before)}) than there are now ({_words(now)}): put those "
-            "back, or move the run's directory away to begin anew"
+            "back, or move the run's directory away to start over"
         )
     if before.get("sizes") != now.get("sizes"):
         warnings.warn("data: files have other sizes than when this run was begun", stacklevel=2)
@@ -71,7 +71,7 @@ def _sizes(files: Files) -> np.ndarray:
 def _size(path: str) -> int:
     try:
         return Path(path).stat().st_size
-    except OSError:  # whoever reads it will say so
+    except OSError:  # reading it will report that
         return -1
 
 

@@ -23,7 +23,7 @@ class TensorLoader:
     Args:
         examples: what to draw from.
         batch_size: of `batch`, over all processes; each pass over the examples leaves out a last incomplete batch.
-        seed: of shuffling and augmentation. Loaders that shall differ need different seeds.
+        seed: of shuffling and augmentation. Loaders that are to differ need different seeds.
         device: where everything lives, whatever the share.
         share: which rows of every batch, and of the examples in order, are this process's.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def noisy_labels(labels: Tensor, share: float, *, classes: int, seed: int | tuple[int, ...]) -> Tensor:
-    """Labels of which exactly `share`, rounded to whole examples, are wrong: each another class, all alike likely."""
+    """Labels of which exactly `share`, rounded to whole examples, are wrong: each another class, all equally likely."""
     rng = np.random.default_rng(seed)
     wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))])
     shift = torch.from_numpy(rng.integers(1, classes, size=len(wrong)))

@@ -59,10 +59,10 @@ class Data(ABC):
 
     @abstractmethod
     def splits(self) -> Splits:
-        """The same three parts every time. Whatever can be wrong with the files at large is found here.
+        """The same three parts every time. Files that are missing or of the wrong form are found here.
 
         Raises:
-            OSError, ValueError: no data, or not what they should be; one line that says how to mend it.
+            OSError, ValueError: no data, or not what they should be; one line that says how to fix it.
         """
 
     @abstractmethod

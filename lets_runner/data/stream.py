@@ -35,8 +35,8 @@ class Stream:
     """An endless stream of batches of indices that reshuffles with every pass over `count` examples.
 
     Args:
-        batch_size: of the whole batch, whoever shares it; each pass leaves out a last incomplete batch.
-        seed: of the order, and of whatever is drawn for a batch. Streams that shall differ need different seeds.
+        batch_size: of the whole batch, over all shares; each pass leaves out a last incomplete batch.
+        seed: of the order, and of what is drawn for a batch. Streams that are to differ need different seeds.
         share: which rows of every batch are this process's; it changes nothing else.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Architectures, each built from the shape of an example and how many numbers it shall give for one."""
+"""Architectures, each built from the shape of an example and how many numbers it gives for one."""
 
 from lets_runner.models.catalogue import timm_model, torchvision_model
 from lets_runner.models.convnet import ConvNet

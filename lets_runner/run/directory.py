@@ -50,7 +50,7 @@ class Run:
             runs of two.
         columns: what the task measures.
         test_columns: whether `epochs.csv` has the columns of the test set too.
-        seed: that tells runs of one configuration apart.
+        seed: distinguishes runs of one configuration.
 
     Raises:
         ValueError: in `open`, the directory belongs to another configuration, or a csv file in it has other columns.
@@ -155,7 +155,7 @@ class Run:
         state = self._sound(found, check, epoch_steps) if found else None
         step = 0 if state is None else state["step"]
         if state is None and (lost := len(self.epochs.read())) > 1:  # one: killed before its checkpoint
-            warnings.warn(f"{self.checkpoints} has no checkpoint: {lost} epochs are begun anew", stacklevel=2)
+            warnings.warn(f"{self.checkpoints} has no checkpoint: {lost} epochs start over", stacklevel=2)
         with writing(self.directory):
             self.steps.cut(step)
             self.epochs.cut(step // epoch_steps)
@@ -169,7 +169,7 @@ class Run:
                 if other is None:
                     raise DamagedError(
                         f"{error}, and there is no other checkpoint to go on from: put back what was there, or remove "
-                        f"{self.checkpoints} to begin anew"
+                        f"{self.checkpoints} to start over"
                     ) from error
                 warnings.warn(f"{error}; going on from {other.name}, the one before", stacklevel=4)
         raise AssertionError("of no files")
@@ -206,7 +206,7 @@ class Run:
             if path.exists():
                 parse_summary(path)
         except (OSError, ValueError) as error:
-            warnings.warn(f"{path} cannot be read ({error}) and is written anew", stacklevel=2)
+            warnings.warn(f"{path} cannot be read ({error}) and is rewritten", stacklevel=2)
 
 
 def _first_line(path: Path) -> str:

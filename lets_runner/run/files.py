@@ -14,7 +14,7 @@ CURVES, CHECKPOINTS, TRACKERS = "curves.png", "checkpoints", "trackers.json"
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 TEMPORARY = ".tmp"  # how the names of files end that are not whole yet
 
-# Keys that do not make another configuration: where it goes, how it looks, who is told of it, which seed, what the
+# Keys that do not make another configuration: where it goes, how it looks, which trackers it has, which seed, what the
 # runner fills in, how processes share the work (any number of them may go on with a run), and how steps are launched.
 ASIDE = ("seed", "output", "progress", "logger", "derived", "distributed", "graphs")
 ASIDE_OF_DATA = ("download", "workers")  # of `data`; not its root: two sets of one layout may differ in that alone
@@ -27,7 +27,7 @@ REMEDIES = {
 
 
 class UnwritableError(OSError):
-    """A run directory cannot be written; the text is one line that says how to mend it."""
+    """A run directory cannot be written; the text is one line that says how to fix that."""
 
 
 @contextmanager

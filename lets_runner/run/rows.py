@@ -28,7 +28,7 @@ class Table:
             raise ValueError(
                 f"{self.path}: has other columns ({header[:300]!r}) than this run would write "
                 f"({','.join(self.columns)}): it is damaged, or another version or another measure wrote it; "
-                "put back what was there, or move the directory away to begin anew"
+                "put back what was there, or move the directory away to start over"
             )
 
     def append(self, rows: Sequence[Row]) -> None:

@@ -1,4 +1,4 @@
-"""Take a trainer through its run directory: resume, record, checkpoint, heed signals, sum up."""
+"""Train in a run directory: resume, record, checkpoint, handle signals, summarise."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def supervise(
         test: measured once, after the last epoch.
         facts: what the summary says beside the results.
         progress: show a bar on standard error.
-        trackers: told of everything that is written down; nothing depends on them.
+        trackers: get everything that is written down; nothing depends on them.
 
     Raises:
         NonFiniteError, OSError: training diverged, or data could not be read; the last checkpoint is intact.
@@ -66,7 +66,7 @@ def supervise(
                 raise
             _draw(run.directory, run.columns)
             _announce(run.directory, trainer)
-    finally:  # outside of `_signals`: everything is on disk, and whoever wants to go may
+    finally:  # outside of `_signals`: everything is on disk, so a signal may end the process
         for tracker in trackers:
             tracker.finish(read_summary(run.directory))
         for tracker in trackers:  # all at once: what one is waited for, the others have too
@@ -99,7 +99,7 @@ def again(directory: Path, summary: dict[str, Any]) -> None:
     except (ValueError, TypeError) as error:
         raise DamagedError(
             f"{directory / 'summary.json'} is damaged ({error}): put back what was there, or remove "
-            f"{directory / 'summary.json'}, and the same command measures the test set anew"
+            f"{directory / 'summary.json'}, and the same command measures the test set again"
         ) from error
     if not (directory / CURVES).exists():
         _draw(directory, columns)
@@ -123,7 +123,7 @@ def _resume(run: Run | None, trainer: Trainer) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DamagedError(
             f"the checkpoint in {run.directory} is of another version, {state.get('version', 'before 0.1.0')}, or "
-            f"damaged ({reason}): put back what was there, or remove {run.checkpoints} to begin anew"
+            f"damaged ({reason}): put back what was there, or remove {run.checkpoints} to start over"
         ) from error
 
 
@@ -168,7 +168,7 @@ def _signals(trainer: Trainer) -> Iterator[list[int]]:
         received.append(number)
         trainer.stop()
         restore()
-        if number == signal.SIGINT:  # whatever it was before: a second one shall be noted in the summary
+        if number == signal.SIGINT:  # whatever it was before, so that a second one is noted in the summary
             signal.signal(number, signal.default_int_handler)
 
     def restore() -> None:

@@ -1,4 +1,4 @@
-"""Trackers: other places than the csv files that hear of a run while it trains. They are never needed for it."""
+"""Trackers: services that follow a run while it trains, beside the csv files. No run depends on one."""
 
 from lets_runner.trackers.guard import Guard
 from lets_runner.trackers.tracker import Tracker

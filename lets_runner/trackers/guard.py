@@ -1,4 +1,4 @@
-"""The guard between a run and a tracker: whatever the tracker does, the run is none the worse for it."""
+"""The guard between a run and a tracker: whatever the tracker does, the run is not affected."""
 
 import json
 import time
@@ -22,12 +22,12 @@ _ids = Lock()  # trackers of one run write the same file
 
 
 class Guard:
-    """Calls one tracker, in order, in a process of its own. The first thing that goes wrong is told, and is the last.
+    """Calls one tracker, in order, in a process of its own. The first failure is reported, and no call follows it.
 
     Args:
         key: what the tracker is called in the configuration.
         experiment, name, config: for `Tracker.start`.
-        warn: told, in one line, why the tracker is left out from then on.
+        warn: called with one line that says why the tracker is left out from then on.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Guard:
         self._put(None)
 
     def wait(self) -> None:
-        """Until the tracker is through, but no longer than it is at work.
+        """Wait for the tracker for as long as it is at work.
 
         A server that does not answer costs `Tracker.patience` at most, counted from when the tracker last did anything.
         """

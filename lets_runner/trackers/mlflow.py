@@ -74,7 +74,7 @@ class MLflow(Tracker):
         place = None  # the server's choice
         if self.tracking_uri.startswith(SQLITE):
             store = Path(self.tracking_uri.removeprefix(SQLITE)).resolve()
-            place = (store.parent / ".mlflow" / name).as_uri()  # hidden: who looks for runs shall not find copies
+            place = (store.parent / ".mlflow" / name).as_uri()  # hidden, so that a search for runs finds no copies
         try:
             return self.client.create_experiment(name, artifact_location=place)
         except MlflowException:  # mostly because it is there, and be it that another run of the sweep was quicker

@@ -17,16 +17,16 @@ BEAT = 0.5  # seconds between two signs of life in a call
 AT_WORK = 0.1 * BEAT  # seconds of the processor between two of them that are more than waiting
 LEAVE = 3.0  # seconds for the process to end once it has nothing to do
 ORPHANED = 60  # seconds for it to end when the run was killed
-# A signal to all processes of a job is the run's affair.
+# Signals to all processes of a job are for the run to handle.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class TrackerError(Exception):
-    """What went wrong over there, as a text."""
+    """What went wrong in the tracker's process, as text."""
 
 
 class Outside:
-    """Calls the methods of `tracker` over there, one after the other. What is handed over is copied."""
+    """Calls methods of `tracker` in its process, one after another. Arguments are copied."""
 
     def __init__(self, tracker: Tracker):
         self._tracker = tracker
@@ -38,7 +38,7 @@ class Outside:
 
     @property
     def idle(self) -> float:
-        """Seconds for which it has owed an answer and done next to nothing."""
+        """Seconds for which it has owed an answer and used hardly any processor time."""
         return time.monotonic() - self._worked if self._owes else 0.0
 
     def begin(self) -> None:
@@ -50,7 +50,7 @@ class Outside:
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # with what it starts in its turn
+                start_new_session=True,  # with its own children
             )
         self._connection.send(self._tracker)
 
@@ -76,12 +76,12 @@ class Outside:
         return answer[1]
 
     def end(self, *, patience: float = LEAVE) -> None:
-        """End the process, and those that it started; of its own accord if it is quick."""
+        """End the process and its children; it may end by itself within `patience` seconds."""
         if self._process is None:
             return
         assert self._connection is not None
         if patience:
-            self._connection.close()  # which tells it
+            self._connection.close()  # which is its signal to end
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
         with suppress(ProcessLookupError, PermissionError):
@@ -90,7 +90,7 @@ class Outside:
 
 
 def serve(descriptor: int) -> None:
-    """The other side: take a tracker, and do as it is told until nobody is there any more."""
+    """The tracker's process: receive a tracker, then make calls until the connection is closed."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     answers = Answers(Connection(descriptor))
@@ -102,12 +102,12 @@ def serve(descriptor: int) -> None:
             answers.say("answer", getattr(tracker, method)(*arguments, **settings))
     except (EOFError, ConnectionError):
         signal.alarm(ORPHANED)
-    except BaseException as error:  # not even a SystemExit in somebody's tracker is the run's affair
+    except BaseException as error:  # even a SystemExit in a tracker must not reach the run
         answers.say("error", f"{type(error).__name__}: {error}".strip())
 
 
 class Answers:
-    """What is said from the other side: answers, and while one is owed, how much of the processor it has taken."""
+    """Messages to the run: answers, and while one is owed, how much processor time has been used."""
 
     def __init__(self, connection: Connection):
         self.connection = connection

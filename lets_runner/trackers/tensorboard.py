@@ -11,7 +11,7 @@ from lets_runner.trackers.tracker import Tracker, numbers
 class TensorBoard(Tracker):
     """Scalars, the configuration and the summary as text, and `curves.png`, in `<run directory>/tensorboard`.
 
-    A run that goes on opens a new event file which declares the steps past its checkpoint void; they are logged anew.
+    A run that goes on opens a new event file which declares the steps past its checkpoint void; they are logged again.
     """
 
     packages = ("tensorboard",)

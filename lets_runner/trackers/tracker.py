@@ -1,4 +1,4 @@
-"""What a tracker is: it hears of a run's start, of every record and of its end."""
+"""What a tracker is: it gets a run's start, every record and its end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Tracker(ABC):
     """Subclass it with `start`, `log` and `finish`, and name the class in a yaml; a `Guard` calls all three.
 
     They run in a process of their own beside the training, one call after the other, and may raise, wait, seed and
-    change directory as they like. The tracker as constructed, its class and what it is told are pickled on their way.
+    change directory as they like. The tracker as constructed, its class and its arguments are pickled on the way.
 
     Args:
         every_steps: of the rows of steps those whose step is a multiple of this; None for none. Epochs always.
