@@ -1,6 +1,7 @@
 """What several tests need: the small network of `reference` in torch, and data sets small enough to make."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it would be ignored
 
 SIZES = (5, 8, 3)  # inputs, hidden units, classes
 
