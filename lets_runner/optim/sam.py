@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from lets_runner.optim.engine import sensitivity, vector
 from lets_runner.optim.engine.batchnorm import frozen, normalisers
 from lets_runner.optim.engine.host import Host
-from lets_runner.optim.engine.passes import closures_of
+from lets_runner.optim.engine.passes import closures_of, one_of
 from lets_runner.optim.engine.radius import Radius
 from lets_runner.optim.engine.scalar import scalar
 from lets_runner.optim.engine.shards import EachShard, WholeBatch
@@ -169,17 +169,28 @@ class SAM(Radius):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, train: Batch, val: Batch | None = None, *, rule: Observer = NO_RULE
+        self,
+        train: Batch | None = None,
+        val: Batch | None = None,
+        *,
+        closure: Batch | None = None,
+        rule: Observer = NO_RULE,
     ) -> Tensor:
         """Take one step; returns L(θ_t; B) as a detached 0-dim tensor.
 
         Args:
             train: returns the loss of the training batch B; or a list of closures, one for every part of it.
             val: returns the loss of a validation batch; SAM itself ignores it, a radius rule may call it.
+            closure: another name for `train`, by which Lightning and others pass it.
             rule: who may watch and move the radius.
         """
+        if self.device != self._nan.device:
+            raise ValueError(
+                f"the weights have moved from {self._nan.device} to {self.device} since {type(self).__name__} was "
+                "built: move the model first, then build the optimizers"
+            )
         self.poll()
-        return self.advance(train, val, rule=rule)
+        return self.advance(one_of(train, closure), val, rule=rule)
 
     @torch.no_grad()
     def advance(self, train: Batch, val: Batch | None = None, *, rule: Observer = NO_RULE) -> Tensor:

@@ -130,6 +130,23 @@ def has_own_graphs(model: nn.Module | None) -> bool:
     return any(bool(config) and bool(config.get("triton.cudagraphs")) for config in configs)
 
 
+def one_of(train: Batch | None, closure: Batch | None) -> Batch:
+    """The training batch, under whichever of its two names it came.
+
+    Raises:
+        TypeError: it came under none, or under both.
+    """
+    batch = closure if train is None else train
+    if batch is None:
+        raise TypeError(
+            "step() needs a closure that returns the loss, as in optimizer.step(lambda: criterion(model(inputs), "
+            "targets)): it evaluates the loss several times and runs backward itself"
+        )
+    if train is not None and closure is not None:
+        raise TypeError("step() got both train and closure, which are two names of one argument")
+    return batch
+
+
 def closures_of(batch: Batch) -> Sequence[Closure]:
     """One for every part of the batch."""
     closures = [batch] if callable(batch) else batch
@@ -142,7 +159,10 @@ def _check_loss(loss: object, groups: list[dict[str, Any]]) -> None:
     if not isinstance(loss, Tensor) or loss.ndim > 1 or loss.numel() == 0:
         what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"a closure must return the mean loss, or a vector with every example's, not {what}")
+    if any(p.grad is not None for group in groups for p in group["params"]):
+        raise ValueError(
+            "a closure returns the loss and leaves backward to the optimizer: take backward() out of it (a loop that "
+            "runs backward for you, as Lightning's automatic optimization does, needs docs/integrations.md)"
+        )
     if not loss.requires_grad:
         raise ValueError("the closure's loss does not depend on any parameter: was it detached, or made under no_grad?")
-    if any(p.grad is not None for group in groups for p in group["params"]):
-        raise ValueError("a closure returns the loss and leaves backward to the optimizer: take backward() out of it")

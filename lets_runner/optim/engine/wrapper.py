@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lets_runner.optim.engine import vector
+from lets_runner.optim.engine.loops import InOtherLoops
 from lets_runner.optim.engine.state import Stateful, copied, restore
 
 
-class OptimizerWrapper(Stateful, Optimizer):
+class OptimizerWrapper(Stateful, InOtherLoops, Optimizer):
     """Shares `param_groups` and `state` with the optimizer it wraps; its state dict nests the wrapped one's.
 
     A subclass names the attributes of its own that make up its state, see `Stateful`.

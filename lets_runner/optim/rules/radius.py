@@ -42,15 +42,18 @@ class RadiusRule(OptimizerWrapper, Observer):
         super().__init__(sam)
 
     @torch.no_grad()
-    def step(self, train: Batch, val: Batch | None = None) -> Tensor:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, train: Batch | None = None, val: Batch | None = None, *, closure: Batch | None = None
+    ) -> Tensor:
         """Take one step and let the rule move ρ; returns the training loss before the update, detached, 0-dim.
 
         Args:
             train: returns the loss of the training batch; see `SAM` for what a closure does, and m-SAM for several.
             val: returns the loss of a validation batch, augmented and noisy like the training batches; called only
                 in steps that use it.
+            closure: another name for `train`.
         """
-        return self.sam.step(train, val, rule=self)
+        return self.sam.step(train, val, closure=closure, rule=self)
 
     @torch.no_grad()
     def advance(self, train: Batch, val: Batch | None = None) -> Tensor:
