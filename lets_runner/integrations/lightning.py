@@ -16,7 +16,7 @@ class SAMModule(LightningModule):
     with `learns_radius = True`.
 
     Raises:
-        ValueError: in `on_fit_start`, several devices, float16 by Lightning, or accumulation or clipping by the Trainer.
+        ValueError: in `on_fit_start`, several devices, or float16 by Lightning.
     """
 
     learns_radius = False
@@ -53,4 +53,5 @@ class SAMModule(LightningModule):
     def _step_schedulers(self, interval: str) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == interval:
-                config.scheduler.step()
+                scheduler: Any = config.scheduler
+                scheduler.step()

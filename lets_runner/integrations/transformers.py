@@ -16,7 +16,8 @@ class StepTaken(OptimizerWrapper):
     """Takes steps in `take`: when the Trainer calls `step`, `training_step` has taken it."""
 
     def take(self, train: Any, val: Any) -> Tensor:
-        return self.inner.step(train, val)
+        inner: Any = self.inner
+        return inner.step(train, val)
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         pass
@@ -25,7 +26,9 @@ class StepTaken(OptimizerWrapper):
 class SAMTrainer(Trainer):
     """A `Trainer` that trains with SAM or a radius rule, on one device.
 
-        trainer = SAMTrainer(model=model, args=args, train_dataset=train, sam=lambda base, model: SAM(base, model=model))
+        trainer = SAMTrainer(
+            model=model, args=args, train_dataset=train, sam=lambda base, model: SAM(base, model=model)
+        )
 
     The base optimizer is the one that `args` asks for. Accumulated microbatches are one batch, as everywhere in SAM,
     weighed by the labels that count in each: `compute_loss` must give the mean over these.
@@ -34,7 +37,8 @@ class SAMTrainer(Trainer):
 
     Args:
         sam: makes the optimizer of a base optimizer and the model.
-        val_dataset: what a rule that learns ρ validates on, in batches of the training size; shuffled, endless.
+        val_dataset: what a rule that learns ρ validates on, in batches of the training size; shuffled, endless, and
+            begun again by a run that resumes.
 
     Raises:
         ValueError: more than one device.
@@ -58,6 +62,7 @@ class SAMTrainer(Trainer):
     def create_optimizer(self, *args: Any, **settings: Any) -> Optimizer:
         if self.optimizer is None:
             base = super().create_optimizer(*args, **settings)
+            assert self.model is not None
             self.optimizer = StepTaken(self._sam(base, self.model))
         return self.optimizer
 
@@ -67,17 +72,20 @@ class SAMTrainer(Trainer):
         batch = self._prepare_inputs(inputs)
         weight = 1.0
         if num_items_in_batch is not None:  # parts of a batch may differ in how many labels count
-            counted = self._get_num_items_in_batch([batch], self.args.device)
+            counted: Any = self._get_num_items_in_batch([batch], self.args.device)
             weight = counted * self.current_gradient_accumulation_steps / num_items_in_batch
         self._closures.append(partial(self._mean_loss, model, batch, weight))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         closures, self._closures = self._closures, []
+        assert isinstance(self.optimizer, StepTaken)
         return self.optimizer.take(closures, self._next_val(model))
 
     def _mean_loss(self, model: nn.Module, batch: dict[str, Any], weight: Tensor | float = 1.0) -> Tensor:
         with self.compute_loss_context_manager():
-            return weight * self.compute_loss(model, batch)
+            loss = self.compute_loss(model, batch)
+        assert isinstance(loss, Tensor)
+        return weight * loss
 
     def _next_val(self, model: nn.Module) -> Callable[[], Tensor] | None:
         if self._val_dataset is None:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from lets_runner.optim.engine import sensitivity, vector
 from lets_runner.optim.engine.batchnorm import frozen, normalisers
+from lets_runner.optim.engine.groups import GroupRadii
 from lets_runner.optim.engine.host import Host
 from lets_runner.optim.engine.passes import closures_of, one_of
 from lets_runner.optim.engine.radius import Radius
@@ -46,6 +47,9 @@ class SAM(Radius):
     A variant overrides one or two of three hooks: `direction`, `perturbs` and `combine` (with `combine_tangent`,
     its derivative); `radius` and `finish` are there for the few that need them. The perturbation always climbs the
     closure's loss, whatever `maximize` says.
+
+    A parameter group may have a `rho` of its own, 0 for parameters that are not perturbed at all. The norm stays that
+    of all parameters, and who moves ρ scales the groups' with it.
 
     Args:
         base: the optimizer that takes the step; its `param_groups` and state are shared.
@@ -121,6 +125,7 @@ class SAM(Radius):
         self.perturbed_steps = 0
         self.rho = rho
         self.limit_radius(smallest_rho)
+        self._group_radii = GroupRadii(self.param_groups, rho if self.uses_radius else 1.0)
         self._nan = scalar(float("nan"), self.device)
         self._sharing = self._who_shares(perturbation_sync)
         self.host_of: Callable[[int, torch.device], Host] = Host
@@ -184,11 +189,6 @@ class SAM(Radius):
             closure: another name for `train`, by which Lightning and others pass it.
             rule: who may watch and move the radius.
         """
-        if self.device != self._nan.device:
-            raise ValueError(
-                f"the weights have moved from {self._nan.device} to {self.device} since {type(self).__name__} was "
-                "built: move the model first, then build the optimizers"
-            )
         self.poll()
         return self.advance(one_of(train, closure), val, rule=rule)
 
@@ -229,7 +229,8 @@ class SAM(Radius):
 
     def aim(self, step: Step) -> None:
         """Fill in where the perturbation goes."""
-        step.direction, step.direction_norm = self.direction(step)
+        direction, step.direction_norm = self.direction(step)
+        step.direction = self._group_radii.scaled(direction, step.params)
 
     def perturbed_pass(self, step: Step, rule: Observer, *, reduce: bool = True) -> None:
         """Fill in what θ + ρε̂ tells, ρ and ε̂ being known, and let `rule` look; the weights come back."""
@@ -287,7 +288,18 @@ class SAM(Radius):
         return sensitivity.response(self.inner, step.params, step.descent, tangent)
 
     def poll(self) -> None:
-        """Raise the NonFiniteError that an earlier step has earned, if the host knows of it by now."""
+        """What the host can tell before a step, without waiting.
+
+        Raises:
+            NonFiniteError: an earlier step has earned it, and the host knows of it by now.
+            ValueError: weights have moved to another device, or a group's `rho` has changed.
+        """
+        if self.device != self._nan.device:
+            raise ValueError(
+                f"the weights have moved from {self._nan.device} to {self.device} since {type(self).__name__} was "
+                "built: move the model first, then build the optimizers"
+            )
+        self._group_radii.check(self.param_groups)
         self._guard.poll(self._rho)
 
     def settle(self) -> None:

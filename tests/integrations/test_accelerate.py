@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-accelerate = pytest.importorskip("accelerate")
 
 from lets_runner import LETS, SAM
 
@@ -32,7 +31,7 @@ def train(prepare):
 
 
 def test_a_prepared_optimizer_takes_both_closures(tmp_path):
-    accelerator = accelerate.Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=True)
     expected, plain = train(lambda *things: things)
     found, optimizer = train(accelerator.prepare)
     assert torch.equal(found, expected)

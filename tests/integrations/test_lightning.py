@@ -1,13 +1,11 @@
 """PyTorch Lightning itself drives the optimizers; what comes out is what a plain loop makes of the same batches."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-pytest.importorskip("lightning")
-import lightning.pytorch as pl
-from lightning.pytorch.utilities import CombinedLoader
 
 from lets_runner import LETS, SAM
 from lets_runner.integrations.lightning import SAMModule
@@ -104,7 +102,9 @@ def test_manual_optimization_works_and_counts(tmp_path):
 
 
 def test_automatic_optimization_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"Lightning's automatic optimization does, needs docs/integrations.md") as told:
+    with pytest.raises(
+        ValueError, match=r"Lightning's automatic optimization does, needs docs/integrations.md"
+    ) as told:
         fit(Automatic(), tmp_path=tmp_path)
     assert "\n" not in str(told.value)
 
@@ -146,5 +146,5 @@ def test_half_precision_by_lightning_is_refused(tmp_path):
             self.trainer.strategy.precision_plugin.precision = "16-mixed"
             super().on_fit_start()
 
-    with pytest.raises(ValueError, match="takes? bf16-mixed"):
+    with pytest.raises(ValueError, match="take bf16-mixed"):
         fit(Fake(), tmp_path=tmp_path)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
-transformers = pytest.importorskip("transformers")
-
-from lets_runner import HorizonLETS, LETS, SAM
+from lets_runner import LETS, SAM, HorizonLETS
 from lets_runner.integrations.transformers import SAMTrainer
 
 STEPS, BATCH = 3, 4

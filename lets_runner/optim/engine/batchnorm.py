@@ -1,4 +1,7 @@
-"""Keep normalisation layers honest while a batch passes through a network more than once."""
+"""Keep normalisation layers honest while a batch passes through a network more than once.
+
+Spectral norms are among them: their estimate of a singular vector takes a step with every forward pass.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -7,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 
 def frozen_statistics(model: nn.Module | None) -> AbstractContextManager[None]:
@@ -21,7 +26,18 @@ def frozen_statistics(model: nn.Module | None) -> AbstractContextManager[None]:
 
 def normalisers(model: nn.Module | None) -> list[nn.Module]:
     """The layers of `model` that may keep running statistics."""
-    return [] if model is None else [m for m in model.modules() if isinstance(m, _BatchNorm | _InstanceNorm)]
+    kinds = (_BatchNorm, _InstanceNorm, _SpectralNorm)
+    return [] if model is None else [module for module in model.modules() if isinstance(module, kinds)]
+
+
+def check_norms(model: nn.Module | None) -> None:
+    """Raise ValueError if `model` has a normalisation whose passes cannot be kept from adding up."""
+    for name, module in [] if model is None else model.named_modules():
+        if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
+            raise ValueError(
+                f"{name or 'the model'} has torch.nn.utils.spectral_norm, which counts every pass of a step: take "
+                "torch.nn.utils.parametrizations.spectral_norm"
+            )
 
 
 @contextmanager
@@ -36,6 +52,8 @@ def frozen(layers: Sequence[nn.Module]) -> Iterator[None]:
     for layer in layers:
         if isinstance(layer, _BatchNorm):
             put(layer, "track_running_stats", False)
+        elif isinstance(layer, _SpectralNorm):
+            put(layer, "n_power_iterations", 0)
         elif layer.training:
             put(layer, "running_mean", None)
             put(layer, "running_var", None)

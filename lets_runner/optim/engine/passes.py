@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lets_runner.optim.engine.batchnorm import frozen, normalisers
+from lets_runner.optim.engine.batchnorm import check_norms, frozen, normalisers
 from lets_runner.optim.engine.ranks import Alone, ranks_of
 from lets_runner.optim.engine.scaling import loss_scale as scaling
 from lets_runner.optim.engine.vector import Vector
@@ -34,6 +34,8 @@ class Passes(OptimizerWrapper):
 
     def __init__(self, base: Optimizer, model: nn.Module | None, *, loss_scale: Literal["dynamic"] | float | None):
         super().__init__(base)
+        _check_base(base)
+        check_norms(model)
         self.model = model
         self.clones_gradients = has_own_graphs(model)
         self.normalisers = normalisers(model)
@@ -120,6 +122,16 @@ class Passes(OptimizerWrapper):
                 "sparse gradients have no norm over all parameters here: build the embedding with sparse=False"
             )
         return gradients
+
+
+def _check_base(base: Optimizer) -> None:
+    if isinstance(base, torch.optim.LBFGS):
+        raise TypeError(
+            "LBFGS evaluates losses by itself, any number a step; SAM wraps optimizers that step from one gradient, "
+            "such as SGD and AdamW"
+        )
+    if any(param.is_complex() for group in base.param_groups for param in group["params"]):
+        raise ValueError("a parameter is complex: make torch.view_as_real of it the parameter, whose norm is the same")
 
 
 def has_own_graphs(model: nn.Module | None) -> bool:
