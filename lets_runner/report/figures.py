@@ -16,7 +16,7 @@ from lets_runner.report.methods import Style
 
 # By the end of the file's name. What there is nothing for draws none.
 KINDS: dict[str, Callable[[Grid, dict[str, Style]], Figure | None]] = {
-    "curves": trajectories.accuracy_and_loss,
+    "curves": trajectories.score_and_loss,
     "radius": trajectories.radius,
     "gap": trajectories.gap,
     "fixed-radius": sensitivity.over_fixed_radius,

@@ -1,16 +1,19 @@
-"""The report's tables as data: accuracy, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
+"""The report's tables as data: scores, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lets_runner.columns import Column as Score
+from lets_runner.report.foreign import printable
 from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row, grouped
 from lets_runner.report.runs import STATES, Found
 from lets_runner.report.sample import Sample, marks, sample
 
 MIB = 2**20  # bytes
 MOST_COLUMNS = 10  # of methods beside each other
+TAKEN = ("figures", "directories", "data", "methods", "enlarged", "close")  # anchors of the page that are no tables
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,67 @@ class Table:
 
 
 def tables(grid: Grid) -> list[Table]:
-    """Accuracy and cost, and sharpness if any run was probed."""
-    return [accuracy(grid), cost(grid), *([sharpness(grid)] if probed(grid) else [])]
+    """What selects, a table for each such score; what else was scored, if anything; cost; sharpness, if probed."""
+    tasks = grid.tasks()
+    made = [table for task in tasks for table in (selected(task), *others(task))]
+    made.append(cost(grid))
+    made += [sharpness(task) for task in tasks if probed(task)]
+    return _distinct(made)
 
 
-def accuracy(grid: Grid) -> Table:
+def _distinct(made: list[Table]) -> list[Table]:
+    """With names that are anchors of the page, each once."""
+    taken = set(TAKEN)
+    for number, table in enumerate(made):
+        name = table.name
+        while name in taken:
+            name += "-table"
+        taken.add(name)
+        made[number] = replace(table, name=name)
+    return made
+
+
+def selected(grid: Grid) -> Table:
     """Rows of data × model × noise, columns of methods; many methods go down the side instead."""
+    score = grid.cells[0].selected
     entries: dict[tuple[Row, Column], Entry] = {}
     for row in grid.rows:
         cells = [grid.at.get((row, column)) for column in grid.columns]
-        found = [sample(cell.accuracy) if cell else None for cell in cells]
-        for column, one, mark in zip(grid.columns, found, marks(found), strict=True):
-            entries[row, column] = _accuracy(one, mark)
+        found = [sample(cell.scores("test")) if cell else None for cell in cells]
+        for column, one, mark in zip(grid.columns, found, marks(found, sign=score.sign), strict=True):
+            entries[row, column] = _score(one, score, mark)
     turned = len(grid.columns) > max(MOST_COLUMNS, len(grid.rows))
     make = _methods_down if turned else _methods_across
-    return Table("accuracy", "Test accuracy in %", *make(grid, entries), _accuracy_notes(grid))
+    title = f"Test {score.words}" + (f" in {score.unit}" if score.unit else "")
+    return Table(score.name, title, *make(grid, entries), _notes(grid, score))
+
+
+def others(grid: Grid) -> list[Table]:
+    """Scores beside the one that selects, on the test set: a line a cell."""
+    scores = list(dict.fromkeys(score for cell in grid.cells for score in beside(cell)))
+    if not scores:
+        return []
+    heads = [*_cell_heads(), Head("seeds"), *(Head(_headed(score)) for score in scores)]
+    lines = []
+    for cell in grid.cells:
+        found = [sample(cell.measured(score, "test")) if score in beside(cell) else None for score in scores]
+        entries = [replace(_score(one, score), detail="") for one, score in zip(found, scores, strict=True)]
+        lines.append(_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *entries]))
+    notes = [
+        "On the test set after the last epoch: mean ± standard deviation over seeds. Nothing was selected by these."
+    ]
+    name = grid.cells[0].selected.name
+    return [Table(f"beside-{name}", f"Scores beside the {grid.cells[0].selected.words}", heads, lines, notes)]
+
+
+def beside(cell: Cell) -> list[Score]:
+    """What was scored on the test set and does not select."""
+    columns = cell.runs[0].columns
+    return [score for score in columns.scores if score.name != columns.selects and "test" in score.when]
+
+
+def _headed(score: Score) -> str:
+    return f"test {score.words}" + (f", {score.unit}" if score.unit else "")
 
 
 def _methods_across(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
@@ -84,10 +133,12 @@ def _methods_down(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple
     return [Head("method", numeric=False), *heads], lines
 
 
-def _accuracy_notes(grid: Grid) -> list[str]:
+def _notes(grid: Grid, score: Score) -> list[str]:
+    worse = {"higher": "lower", "lower": "higher"}[score.better]
     notes = [
-        "After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the highest mean on "
-        "these data with this model and noise. †: not significantly lower than that (Welch's t-test, two-sided, 5 %).",
+        f"After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the {score.superlative} "
+        "mean on these data with this model and noise. "
+        f"†: not significantly {worse} than that (Welch's t-test, two-sided, 5 %).",
     ]
     if any(len(cell.runs) == 1 for cell in grid.cells):
         notes.append("With one seed (1) there is no standard deviation and no test, and so no †.")
@@ -126,7 +177,7 @@ def _costs(cell: Cell) -> list[Entry]:
 
 def _device(summary: dict) -> str:
     processes = summary.get("processes") or 1
-    return f"{summary.get('device') or ABSENT}" + (f" × {processes}" if processes != 1 else "")
+    return printable(f"{summary.get('device') or ABSENT}" + (f" × {processes}" if processes != 1 else ""))
 
 
 def sharpness(grid: Grid) -> Table:
@@ -136,7 +187,7 @@ def sharpness(grid: Grid) -> Table:
     heads = [
         *_cell_heads(),
         Head("probed"),
-        Head("test accuracy, %"),
+        Head(_headed(cells[0].selected)),
         Head("λ₁"),
         Head("trace"),
         Head("its standard error"),
@@ -158,7 +209,7 @@ def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
     eigenvalues = [(probe.get("hessian_eigenvalues") or [None])[0] for probe in probes]
     return [
         Entry(str(len(probes)), len(probes)),
-        _number(cell.accuracy, ".2f"),
+        _number(cell.scores("test"), form(cell.selected)),
         _number(eigenvalues, ".4g"),
         _number([probe.get("hessian_trace") for probe in probes], ".4g"),
         _number([probe.get("hessian_trace_error") for probe in probes], ".2g"),
@@ -237,8 +288,13 @@ def _line(cell: Cell, entries: list[Entry]) -> Line:
     return Line([*_names(cell.row), Entry(column.label), *entries], cell.row.data, column.method.word)
 
 
-def _accuracy(one: Sample | None, mark: str) -> Entry:
-    return Entry(one.text(".2f"), one.mean, mark, f"({one.n})") if one else Entry(ABSENT, -math.inf)
+def form(score: Score) -> str:
+    """How a number is written in tables."""
+    return ".2f" if score.unit == "%" else ".4g"
+
+
+def _score(one: Sample | None, score: Score, mark: str = "") -> Entry:
+    return Entry(one.text(form(score)), one.mean, mark, f"({one.n})") if one else Entry(ABSENT, -math.inf)
 
 
 def _number(values: Iterable[float | None], form: str) -> Entry:
