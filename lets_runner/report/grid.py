@@ -24,6 +24,7 @@ SHORT = {"optimizer.lr": "lr"}
 RHO = "sam.rho"
 RADIUS = ("ρ", "ρ₀")  # fixed, and where a moving one starts
 UNUSED = "unused ρ"  # of a rule that starts from none
+SEARCHED = ("search", "best by validation")
 METHOD, ROW = ("sam.", "radius."), ("data.", "model.")  # settings that make a method, and a row
 ABSENT = "–"
 
@@ -209,7 +210,9 @@ def _columns(runs: list[Run], rows: dict[str, Row]) -> dict[str, Column]:
         for cell in cells:
             settings = [_told(keys, run, _radius(run, methods[run.configuration])) for run in cell]
             for number, (run, told) in enumerate(zip(cell, settings, strict=True)):
-                if settings.count(told) > 1:  # the same values by another way, such as a reference
+                if run.searched:
+                    told = (*told, SEARCHED)
+                elif settings.count(told) > 1:  # the same values by another way, such as a reference
                     place = f"{settings[:number].count(told) + 1} of {settings.count(told)}"
                     told = (*told, ("configuration", place))
                 rank = tuple(_comparable(run.settings.get(key)) for key in keys)
@@ -258,7 +261,7 @@ def labelled(name: str, settings: Iterable[tuple[str, str]]) -> str:
 
 
 def _told(keys: Iterable[str], run: Run, radius: str = RHO) -> Told:
-    return tuple((_short(key, radius), _value(run.settings.get(key, ABSENT))) for key in keys)
+    return tuple((_short(key, radius), value_text(run.settings.get(key, ABSENT))) for key in keys)
 
 
 def _radius(run: Run, method: Method) -> str:
@@ -272,7 +275,7 @@ def _short(key: str, radius: str) -> str:
     return radius if key == RHO else SHORT.get(key, key.removeprefix("data.").removeprefix("model."))
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """As on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

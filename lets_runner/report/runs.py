@@ -45,6 +45,7 @@ class Run:
         columns: what was measured beside the loss, and what of it selects.
         epochs: the columns of `epochs.csv`, nan where it is empty.
         probe: what `probe/probe.json` says; empty without one.
+        searched: whether it is the best of a search, whose other runs are put aside.
     """
 
     directory: Path
@@ -55,6 +56,7 @@ class Run:
     columns: Columns
     epochs: dict[str, np.ndarray]
     probe: dict[str, Any]
+    searched: bool = False
 
     @property
     def seed(self) -> int:
@@ -68,14 +70,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Other:
-    """A directory that is no finished run. `state`: unfinished, failed, foreign or superseded."""
+    """A directory whose run does not count; `state`: why, one of `STATES`."""
 
     directory: Path
     state: str
     reason: str
 
 
-STATES = ("unfinished", "failed", "foreign", "superseded")
+STATES = ("unfinished", "failed", "foreign", "superseded", "excluded", "searched")
 
 
 @dataclass
