@@ -232,7 +232,7 @@ def _check(summary: dict[str, Any], columns: Columns) -> None:
     for key in ("seed", "epochs"):
         if summary.get(key) is None:
             raise ForeignError(f"{SUMMARY} lacks {key}")
-        if not (isinstance(summary[key], int) and is_number(summary[key])):
+        if not isinstance(summary[key], int) or not is_number(summary[key]):
             raise ForeignError(f"{SUMMARY}: {key} is no whole number")
     for key in (*NUMBERS, *(name for part in PARTS for name in columns.of(part))):
         if not _numeric(summary.get(key)):

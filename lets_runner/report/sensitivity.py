@@ -95,7 +95,7 @@ def over_noise(grid: Grid, styles: Styles) -> Figure | None:
     for kind, axes in zip(kinds, sheet.axes[0], strict=True):
         _draw_lines(sheet, axes, panels[kind], NOISE, styles, dashes)
         axes.set_xlabel("wrong labels in training and validation", fontsize=9)
-        axes.set_xticks(sorted({100 * cell.settings[NOISE] for line in drawn for cell in line}))
+        axes.set_xticks(sorted({100 * (cell.row.noise or 0.0) for line in drawn for cell in line}))
         percent(axes.xaxis)
     sheet.axes[0, 0].set_ylabel(_title(grid), fontsize=9)
     return sheet.finish(note=note(said, _score(grid)))
@@ -109,7 +109,7 @@ def _lines(grid: Grid, key: str) -> list[Line]:
         return cell.column.method.word, rest
 
     cells = [cell for cell in _known(grid.cells) if _place(cell, key) is not None]
-    lines = [sorted(line, key=lambda cell: cell.settings[key]) for line in grouped(cells, others)]
+    lines = [sorted(line, key=lambda cell: _place(cell, key) or 0.0) for line in grouped(cells, others)]
     return sorted((line for line in lines if len(line) > 1), key=lambda line: line[0].column.order)
 
 
