@@ -101,11 +101,9 @@ def others(grid: Grid) -> list[Table]:
         found = [sample(cell.measured(score, "test")) if score in beside(cell) else None for score in scores]
         entries = [replace(_score(one, score), detail="") for one, score in zip(found, scores, strict=True)]
         lines.append(_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *entries]))
-    notes = [
-        "On the test set after the last epoch: mean ± standard deviation over seeds. Nothing was selected by these."
-    ]
-    name = grid.cells[0].selected.name
-    return [Table(f"beside-{name}", f"Scores beside the {grid.cells[0].selected.words}", heads, lines, notes)]
+    notes = ["After the last epoch: mean ± standard deviation over seeds. Nothing was selected by these."]
+    score = grid.cells[0].selected
+    return [Table(f"beside-{score.name}", f"Test scores beside {score.words}", heads, lines, notes)]
 
 
 def beside(cell: Cell) -> list[Score]:
