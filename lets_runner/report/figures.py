@@ -39,16 +39,19 @@ UNKNOWN_LETTER = "Glyph .* missing"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on disk, as PNG at `path` and as PDF beside it; `words` say what it shows.
+    """A figure on disk, as PNG at `path` and as PDF beside it.
 
     Args:
-        size: width and height in inches.
+        data: the data set.
+        words: what it shows, for those who cannot see it.
+        width: in inches.
     """
 
     path: Path
     data: str
+    title: str
     words: str
-    size: tuple[float, float]
+    width: float
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,7 @@ class Commission:
         figure.savefig(png.with_suffix(".pdf"), metadata={"CreationDate": None})
         methods = ", ".join(dict.fromkeys(column.name for column in self.grid.columns))
         title = " ".join(figure.get_suptitle().split()) or png.stem
-        width, height = map(float, figure.get_size_inches())
-        return Picture(png, self.grid.rows[0].data, f"{title} ({methods})", (width, height))
+        return Picture(png, self.grid.rows[0].data, title, f"{title} ({methods})", float(figure.get_size_inches()[0]))
 
 
 def file_names(parts: list[Grid]) -> list[str]:

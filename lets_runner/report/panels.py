@@ -175,3 +175,4 @@ def logarithmic(axes: Axes, which: str, at: Sequence[float] = ()) -> None:
         axis.set_minor_formatter(NullFormatter())
     else:
         label_decades(axis)
+        axis.set_tick_params(which="both", labelsize=7)  # there are many

@@ -10,15 +10,18 @@ ENOUGH = 0.4  # share of an axis on which what matters can be told apart
 SQUEEZED = 0.18  # share that is left to what lies below, and above
 MARGIN = 0.08  # around what matters, in units of its height
 FAR = 3  # times as far from the best as the median is: does not matter
-STEP = 1.035, 0.009  # from one to the next on a spot: a factor, or a share of the axis
+STEP = 0.02  # from one to the next on a spot, as a share of the axis
+WIDEST = 0.08  # all on a spot together
+ALONE = 2.0  # largest / smallest where there is one value on a logarithmic axis
 
 
-def beside(x: Sequence[float], place: int, count: int, *, logarithmic: bool) -> np.ndarray:
-    """`x` moved a little, so that the marks of `count` lines at the same x stand side by side."""
-    values, steps = np.asarray(x, dtype=float), place - (count - 1) / 2
+def beside(x: Sequence[float], place: int, count: int, extent: Sequence[float], *, logarithmic: bool) -> np.ndarray:
+    """`x` moved a little, so that the marks of `count` lines at the same x stand side by side; `extent`: all x."""
+    values = np.asarray(x, dtype=float)
+    share = min(STEP, WIDEST / count) * (place - (count - 1) / 2)
     if logarithmic:
-        return values * STEP[0] ** steps
-    return values + STEP[1] * steps * np.ptp(values)
+        return values * max(ALONE, max(extent) / min(extent)) ** share
+    return values + share * (max(extent) - min(extent))
 
 
 def focus(best: float, spans: Sequence[tuple[float, float]]) -> tuple[float, float]:

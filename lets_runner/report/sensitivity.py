@@ -39,10 +39,12 @@ def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
                 c for c in _known(grid.cells) if c.row == row and c.column.method.moves and _variant(c) == variant
             ]
             lines = [line for line in fixed if line[0].row == row and _variant(line[0]) == variant]
-            _draw_bands(sheet, axes, moving, styles)
+            there = [*moving, *(cell for line in lines for cell in line)]
+            _draw_bands(sheet, axes, moving, _places(there, RHO), styles)
             _draw_lines(sheet, axes, lines, RHO, styles, dashes)
-            _radius_axis(axes, [*moving, *(cell for line in lines for cell in line)], "ρ")
+            _radius_axis(axes, there, "ρ")
             squeezed |= _magnify(axes, lines, moving)
+            show_unit(axes.yaxis, _score(grid))
     return sheet.finish(note=SQUEEZED if squeezed else "")
 
 
@@ -121,6 +123,10 @@ def _place(cell: Cell, key: str) -> float | None:
     return rho if isinstance(rho, int | float) and 0 < rho < float("inf") else None  # the axis is logarithmic
 
 
+def _places(cells: list[Cell], key: str) -> list[float]:
+    return [place for cell in cells if (place := _place(cell, key)) is not None]
+
+
 def _known(cells: list[Cell]) -> list[Cell]:
     """Those with a score on the test set."""
     return [cell for cell in cells if sample(cell.scores("test"))]
@@ -167,12 +173,12 @@ def _dashes(lines: list[Line], key: str) -> dict[str, str]:
 
 def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: Styles, dashes: dict[str, str]) -> None:
     """The score over `key`: means, with bars of one standard deviation."""
+    extent = _places([cell for line in lines for cell in line], key)
     for number, line in enumerate(lines):
         column, label = line[0].column, _label(line, key)
         style, samples = styles[column.method.word], [_sample(cell) for cell in line]
-        places = [place for cell in line if (place := _place(cell, key)) is not None]
         handle = axes.errorbar(
-            beside(places, number, len(lines), logarithmic=key == RHO),
+            beside(_places(line, key), number, len(lines), extent, logarithmic=key == RHO),
             [one.mean for one in samples],
             [one.sd or 0 for one in samples],
             color=style.colour,
@@ -186,7 +192,7 @@ def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: S
         show_unit(axes.yaxis, line[0].selected)
 
 
-def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> None:
+def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], extent: list[float], styles: Styles) -> None:
     """Scores as horizontal lines, with bands of one standard deviation, and markers at the ρ they started at."""
     for cell in cells:
         low, high = _span(cell)
@@ -197,7 +203,11 @@ def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> 
         for number, cell in enumerate(same):
             look = styles[cell.column.method.word]
             start, label = _place(cell, RHO), cell.column.label_without(RADIUS)
-            x = [EDGE - NEXT * number] if start is None else beside([start], number, len(same), logarithmic=True)
+            x = (
+                [EDGE - NEXT * number]
+                if start is None
+                else beside([start], number, len(same), extent, logarithmic=True)
+            )
             across = axes.transData if start is not None else axes.get_yaxis_transform()
             [handle] = axes.plot(
                 x,
@@ -212,5 +222,5 @@ def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> 
 
 
 def _radius_axis(axes: Axes, cells: list[Cell], label: str) -> None:
-    logarithmic(axes, "x", sorted({place for cell in cells if (place := _place(cell, RHO)) is not None}))
+    logarithmic(axes, "x", sorted({*_places(cells, RHO)}))
     axes.set_xlabel(label, fontsize=9)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lets_runner.report.grid import Cell, Grid, grouped
+from lets_runner.report.probes import measured_on, probed, radii
 from lets_runner.report.runs import Found
 from lets_runner.report.sample import marks, sample
-from lets_runner.report.tables import measured_on, probed, radii
 
 # Numbers of the summary beside the scores, each as mean and standard deviation.
 MEASURES = {

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lets_runner.columns import Column as Score
 from lets_runner.report.foreign import printable
-from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row, grouped
+from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
+from lets_runner.report.probes import listed, measured_on, probed, radii
 from lets_runner.report.runs import STATES, Found
 from lets_runner.report.sample import Sample, marks, sample
 
@@ -196,7 +196,7 @@ def sharpness(grid: Grid) -> Table:
     lines = [_line(cell, _sharpness(cell, rises)) for cell in cells]
     notes = [
         "Of the loss that was trained on, over the examples of the last column: λ₁ and trace of its Hessian, and its "
-        f"rise within ρ. Batch norm in {_listed(cells, 'batch_norm')} mode. "
+        f"rise within ρ. Batch norm in {listed(cells, 'batch_norm')} mode. "
         "Mean ± standard deviation over the probed seeds.",
     ]
     return Table("sharpness", "Sharpness", heads, lines, notes)
@@ -218,40 +218,6 @@ def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
         ),
         Entry(measured_on(probes[0])),
     ]
-
-
-def probed(grid: Grid) -> list[Cell]:
-    """The cells as far as their runs were probed, one for every way of measuring."""
-    return [
-        replace(cell, runs=alike)
-        for cell in grid.cells
-        for alike in grouped([run for run in cell.runs if run.probe], lambda run: measured_on(run.probe))
-    ]
-
-
-def measured_on(probe: dict[str, Any]) -> str:
-    """Which examples, weights and ascent: numbers that differ in these are not averaged."""
-    ascent = (probe.get("settings") or {}).get("sharpness", {})
-    words = [f"{probe.get('examples', ABSENT)} {probe.get('split', '')}".strip()]
-    words += [f"{probe['checkpoint']}.pt"] if probe.get("checkpoint", "last") != "last" else []
-    words += ["float64"] if probe.get("double") else []
-    words += [f"m = {ascent['m']}"] if "m" in ascent else []
-    words += [f"{ascent['ascent_steps']} steps of ascent"] if ascent.get("ascent_steps", 1) != 1 else []
-    return ", ".join(words)
-
-
-def radii(cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """For each kind of sharpness, all the radii that it was measured at."""
-    probes = [run.probe for cell in cells for run in cell.runs]
-    return {
-        kind: sorted({rho for probe in probes for rho in probe.get(kind) or {}}, key=float)
-        for kind in ("m_sharpness", "adaptive_sharpness")
-    }
-
-
-def _listed(cells: Iterable[Cell], key: str) -> str:
-    values = {str(run.probe[key]) for cell in cells for run in cell.runs if key in run.probe}
-    return ", ".join(sorted(values)) or ABSENT
 
 
 def left_out(found: Found, *, most: int | None = None) -> list[str]:
