@@ -55,6 +55,11 @@ class Column:
         """1 where more is better, −1 where less is."""
         return 1 if self.better == "higher" else -1
 
+    @property
+    def superlative(self) -> str:
+        """What the best of several is called."""
+        return "highest" if self.better == "higher" else "lowest"
+
     def show(self, value: float, digits: int = 2) -> str:
         """The number with its unit, as in 93.27% and 0.1235 nats."""
         if self.unit == "%":
@@ -127,8 +132,8 @@ def written(summary: Mapping[str, Any]) -> Columns:
     """
     plain = summary.get("columns")
     if plain is None:
-        names = [name.removeprefix("train_") for name in summary if name.startswith("train_")]
-        scores = tuple(Column(name, "%") for name in names if name != "loss")
+        names = [name.partition("_")[2] for name in summary if name.partition("_")[0] in PARTS]
+        scores = tuple(Column(name, "%") for name in dict.fromkeys(names) if name != "loss")
         return Columns(scores, scores[0].name if scores else "loss")
     try:
         found = [(_column(entry), bool(entry["selects"])) for entry in plain]

@@ -24,7 +24,7 @@ ALLOWED = {
     "models": set(),
     "measures": {"columns"},
     "tasks": {"columns", "measures"},
-    "report": {"columns", "run.files"},
+    "report": {"columns", "keys", "run.files"},
     "config": {"keys", "run.files", "signature"},
     "keys": set(),
     "integrations": {"optim"},

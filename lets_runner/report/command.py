@@ -1,10 +1,12 @@
 """`lets-report`: run directories in, tables, figures and a page out."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lets_runner.report.foreign import printable
 from lets_runner.report.runs import Found, find
 
 NAMED = 20  # directories that a table names under it
@@ -26,29 +28,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not found.runs:
             where = ", ".join(map(str, asked.paths))
             parser.exit(2, f"{parser.prog}: no finished run under {where} ({found.counts}); lets-train makes some\n")
-        written = report(found, asked.out)
+        _select(parser, found, asked)
+        written = report(found, asked.out, asked.figure)
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {' '.join(str(error).split())}\n")
-    print(f"{found.counts}; {', '.join(written)} in {asked.out}")
+    print(printable(f"{found.counts}; {', '.join(written)} in {asked.out}"))
+
+
+def _select(parser: Parser, found: Found, asked: argparse.Namespace) -> None:
+    """Leave the runs that are asked for, and see that there are the figures; ends with one line where not."""
+    from lets_runner.report.figures import outside
+    from lets_runner.report.selection import Condition, fold, only
+
+    try:
+        only(found, map(Condition.parse, asked.where))
+        kinds = [outside(word)[0] for word in asked.figure]
+        if len(kinds) > len({*kinds}):
+            raise ValueError("--figure: two of the same name; give one of the functions another")
+    except ValueError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    fold(found)
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="lets-report",
         description="Turn run directories of lets-train into tables (Markdown, LaTeX, csv), figures (PNG, PDF) and one "
-        "self-contained page. Accuracy is the test accuracy after the last epoch, mean and standard deviation over "
-        "seeds; runs of different configurations are never averaged together; directories that are no finished run "
-        "are counted and named.",
-        epilog="example: lets-report runs/ --out report",
+        "self-contained page. Scores are those on the test set after the last epoch, mean and standard deviation over "
+        "seeds; runs of different configurations are never averaged together, and what differs between columns is "
+        "told; of a search the best by validation is shown; directories that do not count are counted and named.",
+        epilog="example: lets-report runs/ --where epochs=40 --where method=erm,sam --out report",
     )
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="searched for run directories")
     parser.add_argument("--out", metavar="DIRECTORY", type=Path, default=Path("report"), help="default: report")
+    parser.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only runs with this setting, or one of several: epochs=40, method=sam,asam; may be given several times",
+    )
+    parser.add_argument(
+        "--figure",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help="a figure of your own beside the others: a function (grid, styles) in an importable module that returns "
+        "a Matplotlib figure, or None where there is nothing to draw",
+    )
     return parser
 
 
-def report(found: Found, out: Path) -> list[str]:
-    """Write everything into `out`; returns what, in words."""
-    from lets_runner.report.figures import draw
+def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
+    """Write everything into `out`, with `figures` beside those there are; returns what, in words."""
+    from lets_runner.report.figures import Picture, draw
     from lets_runner.report.grid import grid
     from lets_runner.report.latex import latex
     from lets_runner.report.markdown import markdown
@@ -60,7 +93,7 @@ def report(found: Found, out: Path) -> list[str]:
     sorted_runs = grid(found.runs)
     looks = styles(column.method.word for column in sorted_runs.columns)
     out.mkdir(parents=True, exist_ok=True)
-    drawn = draw(sorted_runs, looks, out / "figures")
+    drawn = draw(sorted_runs, looks, out / "figures", figures)
     made = tables(sorted_runs)
     texts = {
         "table.md": markdown(made, left_out(found, most=NAMED)),
@@ -69,7 +102,13 @@ def report(found: Found, out: Path) -> list[str]:
         "directories.csv": directories_csv(sorted_runs, found),
         **({"sharpness.csv": sharpness} if (sharpness := sharpness_csv(sorted_runs)) else {}),
     }
-    pictures = sorted(drawn, key=lambda picture: picture.path)
+    pictures = []
+    for one in drawn:
+        if isinstance(one, Picture):
+            pictures.append(one)
+        else:
+            print(printable(f"lets-report: the figure {one.name} is not drawn ({one.reason})"), file=sys.stderr)
+    pictures.sort(key=lambda picture: picture.path)
     texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8", errors="replace")  # names of directories are any bytes

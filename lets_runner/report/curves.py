@@ -6,6 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from lets_runner.columns import PARTS, Column, Columns
+from lets_runner.report.foreign import printable
 from lets_runner.run.files import CURVES, write_whole
 
 Numbers = dict[str, list[float]]
@@ -25,7 +26,8 @@ def draw_curves(directory: Path, columns: Columns) -> Path:
         for part in PARTS:
             if known(epochs.get(f"{part}_{column.name}", [])):
                 axes.plot(epochs["epoch"], epochs[f"{part}_{column.name}"], label={"val": "validation"}.get(part, part))
-        axes.set(title=column.title, xlabel="epoch")
+        axes.set_title(column.title, parse_math=False)
+        axes.set_xlabel("epoch")
         format_axis(axes.yaxis, column)
         _legend(axes)
 
@@ -44,7 +46,8 @@ def draw_curves(directory: Path, columns: Columns) -> Path:
         _legend(gap)
     for axes in figure.axes:
         axes.grid(alpha=0.3)
-    figure.suptitle("  ".join(directory.parts[-3:]))
+    names = directory.absolute().parts[-3::2]  # of <names>/<hash>/<seed>
+    figure.suptitle(", ".join(map(printable, names)), parse_math=False)
     path = directory / CURVES
     write_whole(path, lambda file: figure.savefig(file, dpi=110, format="png"))
     return path

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-# Okabe & Ito's colours, which colour-blind people tell apart, with gray for the yellow that white paper swallows.
-COLOURS = ("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#8C8C8C")
+# Okabe & Ito's colours, which colour-blind people tell apart, with gray for the yellow that white paper swallows; and
+# Tol's wine and olive.
+COLOURS = (
+    *("#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#8C8C8C"),
+    *("#882255", "#999933"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
-# These have their colour in every report; others take what is left.
-PLACES = ("erm", "sam", "asam", "lets_sam", "lets_asam", "gm_sam", "gm_asam", "ramp_sam")
+# These have their colour and marker in every report; others take what is left.
+PLACES = ("erm", "sam", "asam", "lets_sam", "lets_asam", "gm_sam", "gm_asam", "ramp_sam", "horizon_sam", "horizon_asam")
 
 
 @dataclass(frozen=True, order=True)

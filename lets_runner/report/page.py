@@ -17,6 +17,8 @@ from lets_runner.report.runs import STATES, Found
 from lets_runner.report.tables import Table
 
 MARKER = 6  # size on a drawing of 16 × 16
+WIDE = 8.5  # inches of a figure that gets the whole width
+DOTS = 84  # of the screen for an inch of a figure, so that its small print can be read
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def page(
     style, script = (_own(templates, name) for name in ("page.css", "page.js"))
     return templates.get_template("page.html.jinja").render(
         tables=tables,
-        pictures=[(picture, _data_uri(picture)) for picture in pictures],
+        pictures=[(picture, _data_uri(picture), round(DOTS * picture.width)) for picture in pictures],
+        wide=round(DOTS * WIDE),
         data=list(dict.fromkeys(cell.row.data for cell in grid.cells)),
         methods=_choices(grid.columns, styles),
         found=found,

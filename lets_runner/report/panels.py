@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from lets_runner.columns import Column as Score
 from lets_runner.report.curves import label_decades
-from lets_runner.report.grid import Column
+from lets_runner.report.grid import Column, grouped
 from lets_runner.report.methods import Style
 
 WIDTH, HEIGHT = 2.75, 2.3  # inches, of a panel's axes
@@ -28,9 +30,41 @@ TITLE_LETTER, TITLE_LINE = 0.095, 0.19  # of the title: width of a letter, heigh
 NOTE_LETTER, NOTE_LINE = 0.07, 0.14  # of the note
 LEGEND: Any = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "handlelength": 2.2, "borderpad": 0.2}
 DASHES = ("-", "--", ":", "-.")
+PALEST = 0.6  # how far towards white the last of a method's lines goes
 BAND = 0.14  # opacity
 TICKS = 4  # intervals between those of an axis
 MOST_TICKS = 8  # on an axis that has one at every value
+LONGEST = 80  # letters of a name
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of a line: `tone` is the method's colour, paler from setting to setting."""
+
+    tone: Any
+    marker: str
+    dash: str = "-"
+
+
+def looks_of(columns: Sequence[Column], styles: dict[str, Style]) -> dict[Column, Look]:
+    """Settings of one method share its hue and its marker, and differ in paleness and dashes."""
+    looks = {}
+    for same in grouped(columns, lambda column: column.method.word):
+        style = styles[same[0].method.word]
+        for number, column in enumerate(same):
+            tone = paler(style.colour, PALEST * number / max(1, len(same) - 1))
+            looks[column] = Look(tone, style.marker, DASHES[number % len(DASHES)])
+    return looks
+
+
+def paler(colour: str, share: float) -> Any:
+    """`colour` with a share of white; the same without any."""
+    return colour if share == 0 else tuple((1 - share) * part + share for part in to_rgb(colour))
+
+
+def brief(text: str) -> str:
+    """A name of a length that a figure has a place for."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 @dataclass
@@ -50,7 +84,7 @@ class Sheet:
         self.figure = Figure()
         self.axes = self.figure.subplots(self.rows, columns, squeeze=False)
         for (row, column), axes in np.ndenumerate(self.axes):
-            axes.set_title("" if row else self.titles[column], fontsize=10, y=1)
+            axes.set_title("" if row else brief(self.titles[column]), fontsize=10, y=1)
             axes.xaxis.set_label_coords(0.5, -XLABEL / self.height)
             axes.yaxis.set_label_coords(-YLABEL / self.width, 0.5)
             axes.grid(alpha=0.3)
@@ -60,7 +94,7 @@ class Sheet:
 
     def name(self, column: Column, label: str, handle: Any) -> None:
         """Put `handle` into the legend where the tables have `column`, unless the label is there."""
-        self.named.setdefault(label, (column.order, handle))
+        self.named.setdefault(brief(label), (column.order, handle))
 
     def finish(self, *, note: str = "") -> Figure:
         """Give everything its place; `note` stands under the legend."""
@@ -95,31 +129,35 @@ class Sheet:
         return self.figure
 
 
-def curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Style, dash: str = "-") -> Any:
+def curve(axes: Axes, x: np.ndarray, values: np.ndarray, look: Look) -> Any:
     """The mean of `values` (seeds × points) over `x` and a band of one standard deviation; returns the line."""
-    return band(axes, x, values.mean(0), _spread(values), style, dash)
+    return band(axes, x, values.mean(0), _spread(values), look)
 
 
-def geometric_curve(axes: Axes, x: np.ndarray, values: np.ndarray, style: Style, dash: str = "-") -> Any:
+def geometric_curve(axes: Axes, x: np.ndarray, values: np.ndarray, look: Look) -> Any:
     """As `curve`, of logarithms: for a logarithmic axis, on which what is not above 0 has no place."""
     logarithms = np.log(np.where(values > 0, values, np.nan))
-    return band(axes, x, logarithms.mean(0), _spread(logarithms), style, dash, np.exp)
+    return band(axes, x, logarithms.mean(0), _spread(logarithms), look, np.exp)
 
 
-def band(
-    axes: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, style: Style, dash: str, scale: Any = np.asarray
-) -> Any:
+def band(axes: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, look: Look, scale: Any = np.asarray) -> Any:
     every = max(1, len(x) // 5)
     [line] = axes.plot(
-        x, scale(mean), dash, color=style.colour, marker=style.marker, markersize=4, markevery=every, linewidth=1.4
+        x, scale(mean), look.dash, color=look.tone, marker=look.marker, markersize=4, markevery=every, linewidth=1.4
     )
     if sd.any():
-        axes.fill_between(x, scale(mean - sd), scale(mean + sd), color=style.colour, alpha=BAND, linewidth=0)
+        axes.fill_between(x, scale(mean - sd), scale(mean + sd), color=look.tone, alpha=BAND, linewidth=0)
     return line
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
     return values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+
+
+def show_unit(axis: Any, score: Score) -> None:
+    """Percent signs on an axis of shares, which are drawn in %; other numbers stay as they are."""
+    if score.unit == "%":
+        percent(axis)
 
 
 def percent(axis: Any) -> None:
@@ -137,3 +175,4 @@ def logarithmic(axes: Axes, which: str, at: Sequence[float] = ()) -> None:
         axis.set_minor_formatter(NullFormatter())
     else:
         label_decades(axis)
+        axis.set_tick_params(which="both", labelsize=7)  # there are many

@@ -1,7 +1,6 @@
 """Run directories, found and read: finished runs as records, and of every other directory why it is none."""
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,18 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from lets_runner.columns import PARTS, Columns, written
 from lets_runner.report.curves import read_columns
-from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
+from lets_runner.report.foreign import (
+    LARGEST_NUMBER,
+    ForeignError,
+    check_file,
+    is_number,
+    printable,
+    read_json,
+    read_yaml,
+)
+from lets_runner.run.files import ASIDE, ASIDE_OF_DATA, CONFIG, EPOCHS, STEPS, SUMMARY
 
 WORDS = ("data", "model", "method")  # of a summary: what people call it
-NUMBERS = (
-    *("seed", "epochs", "test_accuracy", "test_loss", "val_accuracy", "gap", "rho", "rho_start"),
-    *("gradient_evaluations", "perturbed_share", "seconds", "peak_memory"),
-)
-NEEDED = ("seed", "epochs", "test_accuracy")
-SIGNS = ("summary.json", "epochs.csv", "steps.csv")  # a directory with one of them calls itself a run
+NUMBERS = ("gap", "rho", "rho_start", "gradient_evaluations", "perturbed_share", "seconds", "peak_memory")
+SIGNS = (SUMMARY, EPOCHS, STEPS)  # a directory with one of them calls itself a run
+LONGEST_REASON = 1000  # letters
 HASH = re.compile(r"# ([0-9a-f]{64})\n")  # first line of a config.yaml: the configuration, seed apart
 
 Settings = dict[str, Any]
@@ -37,8 +42,10 @@ class Run:
         settings: that configuration, flat: `{"sam.rho": 0.05, ...}`.
         total_steps: of the training.
         summary: what `summary.json` says.
+        columns: what was measured beside the loss, and what of it selects.
         epochs: the columns of `epochs.csv`, nan where it is empty.
         probe: what `probe/probe.json` says; empty without one.
+        searched: whether it is the best of a search, whose other runs are put aside.
     """
 
     directory: Path
@@ -46,8 +53,10 @@ class Run:
     settings: Settings
     total_steps: int | None
     summary: dict[str, Any]
+    columns: Columns
     epochs: dict[str, np.ndarray]
     probe: dict[str, Any]
+    searched: bool = False
 
     @property
     def seed(self) -> int:
@@ -61,18 +70,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Other:
-    """A directory that is no finished run. `state`: unfinished, failed, foreign or superseded."""
+    """A directory whose run does not count; `state`: why, one of `STATES`."""
 
     directory: Path
     state: str
     reason: str
 
 
-STATES = ("unfinished", "failed", "foreign", "superseded")
-
-
-class ForeignError(Exception):
-    """A directory that looks like a run and cannot be read as one."""
+STATES = ("unfinished", "failed", "foreign", "superseded", "excluded", "searched")
 
 
 @dataclass
@@ -102,14 +107,19 @@ def find(paths: Iterable[Path]) -> Found:
     for directory in _candidates(paths):
         try:
             result = _read(directory, configurations)
-        except (ForeignError, OSError, UnicodeDecodeError) as error:
-            result = Other(directory, "foreign", " ".join(str(error).split()))
+        except Exception as error:  # whatever anybody may have put there: the others are reported on all the same
+            result = Other(directory, "foreign", _in_words(error))
         if isinstance(result, Run):
             found.runs.append(result)
         else:
             found.others.append(result)
     _keep_newest(found)
     return found
+
+
+def _in_words(error: Exception) -> str:
+    text = str(error) if isinstance(error, ForeignError | OSError) else f"cannot be read ({error!r})"
+    return " ".join(printable(text.replace("\n", " ")).split())[:LONGEST_REASON]
 
 
 def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
@@ -135,6 +145,8 @@ def _candidates(paths: Iterable[Path]) -> Iterator[Path]:
 def _first_line(path: Path) -> str:
     """The hash in a configuration's first line; empty without one, or if it cannot be read."""
     try:
+        if not path.is_file():
+            return ""
         with open(path, encoding="utf-8", errors="replace") as file:
             match = HASH.match(file.readline(100))
     except OSError:
@@ -157,16 +169,13 @@ class Configurations:
         return name, *self._known[name]
 
     def _parse(self, path: Path) -> tuple[Settings, int | None]:
-        try:
-            # The C loader is ten times faster, and like SafeLoader makes plain values only.
-            tree = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            raise ForeignError(f"config.yaml cannot be read: {error}") from error
-        if not isinstance(tree, dict):
-            raise ForeignError("config.yaml is no mapping")
+        tree = read_yaml(path)
         settings = flat({key: value for key, value in tree.items() if key not in ASIDE})
         for key in ASIDE_OF_DATA:
             settings.pop(f"data.{key}", None)
+        for key, value in settings.items():
+            if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+                raise ForeignError(f"{CONFIG}: {key} is too large")
         return settings, flat(tree).get("derived.total_steps")
 
 
@@ -174,67 +183,71 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Settings:
     """Nested mappings as one, with keys as on the command line: `{"sam": {"rho": 1}}` is `{"sam.rho": 1}`."""
     settings: Settings = {}
     for key, value in tree.items():
+        name = f"{prefix}{printable(str(key))}"
         if isinstance(value, dict):
-            settings |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{name}.")
         else:
-            settings[f"{prefix}{key}"] = value
+            settings[name] = value
     return settings
 
 
 def _read(directory: Path, configurations: Configurations) -> Run | Other:
-    if not (directory / "summary.json").exists() and (directory / "config.yaml").exists():
+    if not (directory / SUMMARY).exists() and (directory / CONFIG).exists():
         return Other(directory, "unfinished", "no summary yet")
-    summary = _json(directory / "summary.json")
+    summary = read_json(directory / SUMMARY)
     status = summary.get("status")
     if status == "failed":
-        return Other(directory, "failed", " ".join(str(summary.get("error")).split()))
+        return Other(directory, "failed", " ".join(str(summary.get("error")).split())[:LONGEST_REASON])
     if status in ("running", "interrupted"):
         epochs = summary.get("epochs")
         return Other(directory, "unfinished", status if epochs is None else f"{status} after {epochs} epochs")
     if status != "finished":
-        raise ForeignError("summary.json has no status of a run")
-    if summary.get("test_accuracy") is None:
-        return Other(directory, "unfinished", "no test accuracy")
-    _check(summary)
-    name, settings, steps = configurations.read(directory / "config.yaml")
-    epochs = _epochs(directory / "epochs.csv", summary["epochs"])
-    return Run(directory, name, settings, steps, summary, epochs, _probe(directory / "probe" / "probe.json"))
+        raise ForeignError(f"{SUMMARY} has no status of a run")
+    columns = _columns(summary)
+    if summary.get(f"test_{columns.selects}") is None:
+        return Other(directory, "unfinished", f"no test {columns.selected.words}")
+    _check(summary, columns)
+    name, settings, steps = configurations.read(directory / CONFIG)
+    epochs = _epochs(directory / EPOCHS, summary["epochs"])
+    probe = _probe(directory / "probe" / "probe.json")
+    return Run(directory, name, settings, steps, summary, columns, epochs, probe)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _columns(summary: dict[str, Any]) -> Columns:
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ForeignError(f"no {path.name}") from None
+        columns = written(summary)
     except ValueError as error:
-        raise ForeignError(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ForeignError(f"{path.name} is no mapping")
-    return content
+        raise ForeignError(f"{SUMMARY}: {error}") from error
+    if not all(column.title.isprintable() for column in columns.all):
+        raise ForeignError(f"{SUMMARY}: columns: names and units must be printable")
+    return columns
 
 
-def _check(summary: dict[str, Any]) -> None:
+def _check(summary: dict[str, Any], columns: Columns) -> None:
     """That everything the report reads is of its kind; what nobody needs may be null."""
     for key in WORDS:
         if not isinstance(summary.get(key), str):
-            raise ForeignError(f"summary.json lacks {key}")
-    for key in NUMBERS:
-        value = summary.get(key)
-        if value is None and key in NEEDED:
-            raise ForeignError(f"summary.json lacks {key}")
-        if not _numeric(value):
-            raise ForeignError(f"summary.json: {key} is no number")
+            raise ForeignError(f"{SUMMARY} lacks {key}")
+        summary[key] = printable(summary[key])
+    for key in ("seed", "epochs"):
+        if summary.get(key) is None:
+            raise ForeignError(f"{SUMMARY} lacks {key}")
+        if not isinstance(summary[key], int) or not is_number(summary[key]):
+            raise ForeignError(f"{SUMMARY}: {key} is no whole number")
+    for key in (*NUMBERS, *(name for part in PARTS for name in columns.of(part))):
+        if not _numeric(summary.get(key)):
+            raise ForeignError(f"{SUMMARY}: {key} is no number")
 
 
 def _numeric(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or is_number(value)
 
 
 def _probe(path: Path) -> dict[str, Any]:
     """What a probe measured, empty where there was none."""
     if not path.exists():
         return {}
-    probe = _json(path)
+    probe = read_json(path)
     values = [probe.get("hessian_trace"), probe.get("hessian_trace_error")]
     try:
         values += probe.get("hessian_eigenvalues") or []
@@ -250,14 +263,21 @@ def _probe(path: Path) -> dict[str, Any]:
 
 
 def _epochs(path: Path, count: int) -> dict[str, np.ndarray]:
+    if path.exists():
+        check_file(path)
     try:
-        columns = {name: np.array(values) for name, values in read_columns(path).items()}
+        columns = {name: _known(np.array(values)) for name, values in read_columns(path).items()}
     except (ValueError, csv.Error) as error:
         raise ForeignError(f"{path.name} cannot be read: {error}") from error
     rows = len(columns.get("epoch", ()))
     if rows != count:
         raise ForeignError(f"{path.name} has {rows} of {count} epochs")
     return columns
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """The numbers that a figure has a place for; nan for others."""
+    return np.where(np.abs(values) <= LARGEST_NUMBER, values, np.nan)
 
 
 def _keep_newest(found: Found) -> None:

@@ -30,9 +30,13 @@ def sample(values: Iterable[float]) -> Sample | None:
     return Sample(len(known), float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
 
 
-def marks(samples: Sequence[Sample | None]) -> list[str]:
-    """For every sample "best" (the highest mean), "close" (Welch's t-test does not tell it from the best), or ""."""
-    best = max((s for s in samples if s), key=lambda s: s.mean, default=None)
+def marks(samples: Sequence[Sample | None], *, sign: int = 1) -> list[str]:
+    """For every sample "best" (the highest mean), "close" (Welch's t-test does not tell it from the best), or "".
+
+    Args:
+        sign: −1 where the lowest mean is the best.
+    """
+    best = max((s for s in samples if s), key=lambda s: sign * s.mean, default=None)
     if best is None:
         return ["" for _ in samples]
     return ["" if s is None else "best" if s.mean == best.mean else "close" if _close(s, best) else "" for s in samples]

@@ -1,42 +1,67 @@
-"""Figures over a setting: accuracy over a fixed ρ beside moving ones, over where ρ starts, over label noise."""
+"""Figures over a setting: the score over a fixed ρ beside moving ones, over where ρ starts, over label noise."""
 
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lets_runner.columns import Column as Score
 from lets_runner.report.choice import few, note
-from lets_runner.report.grid import RADIUS, Cell, Grid, Row, grouped
-from lets_runner.report.panels import BAND, DASHES, Sheet, logarithmic, percent
-from lets_runner.report.sample import sample
-from lets_runner.report.trajectories import Styles, noise_title
+from lets_runner.report.grid import RADIUS, RHO, Cell, Grid, Row, grouped
+from lets_runner.report.panels import BAND, DASHES, Sheet, logarithmic, percent, show_unit
+from lets_runner.report.sample import Sample, sample
+from lets_runner.report.scales import beside, focus, magnify
+from lets_runner.report.trajectories import Styles, noise_title, titled
 
-RHO, NOISE = "sam.rho", "data.label_noise"
+NOISE = "data.label_noise"
+SQUEEZED = "On grey, heights are drawn closer together."
+EDGE, NEXT = 0.97, 0.05  # of the width: where rules without a start have their markers, and from one to the next
 
 Line = list[Cell]  # cells that differ in one setting alone, in its order
 
 
 def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
     """A row of panels for every variant that was tried with several fixed ρ. Over the same variant, where a rule moved
-    ρ, a horizontal band, with its marker at the ρ that it started from.
+    ρ, a horizontal band, with its marker at the ρ that it started from, or at the edge if it starts from none.
     """
     fixed = [line for line in _lines(grid, RHO) if not line[0].column.method.moves]
     variants = sorted({_variant(line[0]) for line in fixed})
     if not variants:
         return None
     rows = [row for row in grid.rows if any(line[0].row == row for line in fixed)]
-    title = "fixed ρ as lines; learned or scheduled ρ as bands, marked at their start"
-    sheet = _sheet(grid, title, rows, len(variants))
+    sheet = _sheet("fixed ρ as lines; learned or scheduled ρ as bands, marked at their start", rows, len(variants))
     dashes = _dashes(fixed, RHO)
+    squeezed = False
     for variant, panels in zip(variants, sheet.axes, strict=True):
-        panels[0].set_ylabel(f"test accuracy, {variant}", fontsize=9)
+        panels[0].set_ylabel(f"{_title(grid)}, {variant}", fontsize=9)
         for row, axes in zip(rows, panels, strict=True):
-            moving = [c for c in grid.cells if c.row == row and c.column.method.moves and _variant(c) == variant]
+            moving = [
+                c for c in _known(grid.cells) if c.row == row and c.column.method.moves and _variant(c) == variant
+            ]
             lines = [line for line in fixed if line[0].row == row and _variant(line[0]) == variant]
-            _draw_bands(sheet, axes, _positive(moving), styles)
+            there = [*moving, *(cell for line in lines for cell in line)]
+            _draw_bands(sheet, axes, moving, _places(there, RHO), styles)
             _draw_lines(sheet, axes, lines, RHO, styles, dashes)
-            _radius_axis(axes, [*moving, *(cell for line in lines for cell in line)], "ρ")
-    return sheet.finish()
+            _radius_axis(axes, there, "ρ")
+            squeezed |= _magnify(axes, lines, moving)
+            show_unit(axes.yaxis, _score(grid))
+    return sheet.finish(note=SQUEEZED if squeezed else "")
+
+
+def _magnify(axes: Axes, lines: list[Line], moving: list[Cell]) -> bool:
+    """Show the bands, and the best of the fixed radii, apart, wherever the worst of these are."""
+    sign = (moving or lines[0])[0].selected.sign
+    best = [max((_span(cell) for cell in line), key=lambda span: sign * sum(span)) for line in lines]
+    spans = [*best, *map(_span, moving)]
+    every = [*spans, *(_span(cell) for line in lines for cell in line)]
+    top = max((sum(span) / 2 for span in spans), key=lambda height: sign * height)
+    return magnify(axes, focus(top, spans), (min(low for low, _ in every), max(high for _, high in every)))
+
+
+def _span(cell: Cell) -> tuple[float, float]:
+    """The mean less and more one standard deviation."""
+    one = _sample(cell)
+    return one.mean - (one.sd or 0), one.mean + (one.sd or 0)
 
 
 def over_start(grid: Grid, styles: Styles) -> Figure | None:
@@ -45,13 +70,13 @@ def over_start(grid: Grid, styles: Styles) -> Figure | None:
     if not lines:
         return None
     rows = [row for row in grid.rows if any(line[0].row == row for line in lines)]
-    sheet = _sheet(grid, "test accuracy over where ρ starts", rows)
+    sheet = _sheet(f"{_title(grid)} over where ρ starts", rows)
     dashes = _dashes(lines, RHO)
     for row, axes in zip(rows, sheet.axes[0], strict=True):
         here = [line for line in lines if line[0].row == row]
         _draw_lines(sheet, axes, here, RHO, styles, dashes)
         _radius_axis(axes, [cell for line in here for cell in line], "ρ₀")
-    sheet.axes[0, 0].set_ylabel("test accuracy", fontsize=9)
+    sheet.axes[0, 0].set_ylabel(_title(grid), fontsize=9)
     return sheet.finish()
 
 
@@ -67,16 +92,15 @@ def over_noise(grid: Grid, styles: Styles) -> Figure | None:
         return None
     kinds = sorted(panels)
     drawn = [line for kind in kinds for line in panels[kind]]
-    row = grid.rows[0]
-    sheet = Sheet(f"{row.data}, {row.model}: test accuracy over label noise", kinds)
+    sheet = Sheet(titled(grid.rows[0], f"{_title(grid)} over label noise"), kinds)
     dashes = _dashes(drawn, NOISE)
     for kind, axes in zip(kinds, sheet.axes[0], strict=True):
         _draw_lines(sheet, axes, panels[kind], NOISE, styles, dashes)
         axes.set_xlabel("wrong labels in training and validation", fontsize=9)
-        axes.set_xticks(sorted({100 * cell.settings[NOISE] for line in drawn for cell in line}))
+        axes.set_xticks(sorted({100 * (cell.row.noise or 0.0) for line in drawn for cell in line}))
         percent(axes.xaxis)
-    sheet.axes[0, 0].set_ylabel("test accuracy", fontsize=9)
-    return sheet.finish(note=note(said))
+    sheet.axes[0, 0].set_ylabel(_title(grid), fontsize=9)
+    return sheet.finish(note=note(said, _score(grid)))
 
 
 def _lines(grid: Grid, key: str) -> list[Line]:
@@ -86,24 +110,52 @@ def _lines(grid: Grid, key: str) -> list[Line]:
         rest = frozenset((name, repr(value)) for name, value in cell.settings.items() if name != key)
         return cell.column.method.word, rest
 
-    cells = [cell for cell in grid.cells if isinstance(cell.settings.get(key), int | float)]
-    if key == RHO:
-        cells = _positive(cells)
-    lines = [sorted(line, key=lambda cell: cell.settings[key]) for line in grouped(cells, others)]
+    cells = [cell for cell in _known(grid.cells) if _place(cell, key) is not None]
+    lines = [sorted(line, key=lambda cell: _place(cell, key) or 0.0) for line in grouped(cells, others)]
     return sorted((line for line in lines if len(line) > 1), key=lambda line: line[0].column.order)
 
 
-def _positive(cells: list[Cell]) -> list[Cell]:
-    """Those that a logarithmic axis of ρ has a place for."""
-    return [cell for cell in cells if cell.settings[RHO] > 0]
+def _place(cell: Cell, key: str) -> float | None:
+    """Where on the axis of `key` a cell has its place; None if it has none."""
+    if key == NOISE:
+        return None if cell.row.noise is None else 100 * cell.row.noise
+    rho = cell.start if cell.column.method.moves else cell.settings.get(RHO)
+    return rho if isinstance(rho, int | float) and 0 < rho < float("inf") else None  # the axis is logarithmic
+
+
+def _places(cells: list[Cell], key: str) -> list[float]:
+    return [place for cell in cells if (place := _place(cell, key)) is not None]
+
+
+def _known(cells: list[Cell]) -> list[Cell]:
+    """Those with a score on the test set."""
+    return [cell for cell in cells if sample(cell.scores("test"))]
+
+
+def _moving(grid: Grid) -> list[Cell]:
+    return [cell for cell in _known(grid.cells) if cell.column.method.moves]
+
+
+def _sample(cell: Cell) -> Sample:
+    one = sample(cell.scores("test"))
+    assert one is not None
+    return one
+
+
+def _score(grid: Grid) -> Score:
+    return grid.rows[0].measured.selected
+
+
+def _title(grid: Grid) -> str:
+    return f"test {_score(grid).title}"
 
 
 def _variant(cell: Cell) -> str:
     return str(cell.settings.get("sam._target_", "")).rsplit(".", 1)[-1]
 
 
-def _sheet(grid: Grid, what: str, rows: list[Row], lines: int = 1) -> Sheet:
-    return Sheet(f"{rows[0].data}, {rows[0].model}: {what}", [noise_title(row) for row in rows], lines)
+def _sheet(what: str, rows: list[Row], lines: int = 1) -> Sheet:
+    return Sheet(titled(rows[0], what), [noise_title(row) for row in rows], lines)
 
 
 def _label(line: Line, key: str) -> str:
@@ -120,14 +172,13 @@ def _dashes(lines: list[Line], key: str) -> dict[str, str]:
 
 
 def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: Styles, dashes: dict[str, str]) -> None:
-    """Test accuracy over `key`: means, with bars of one standard deviation."""
-    scale = 100 if key == NOISE else 1
-    for line in lines:
+    """The score over `key`: means, with bars of one standard deviation."""
+    extent = _places([cell for line in lines for cell in line], key)
+    for number, line in enumerate(lines):
         column, label = line[0].column, _label(line, key)
-        style = styles[column.method.word]
-        samples = [one for cell in line if (one := sample(cell.accuracy))]
+        style, samples = styles[column.method.word], [_sample(cell) for cell in line]
         handle = axes.errorbar(
-            [scale * cell.settings[key] for cell in line],
+            beside(_places(line, key), number, len(lines), extent, logarithmic=key == RHO),
             [one.mean for one in samples],
             [one.sd or 0 for one in samples],
             color=style.colour,
@@ -138,25 +189,38 @@ def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: S
             capsize=2,
         )
         sheet.name(column, label, handle)
-    percent(axes.yaxis)
+        show_unit(axes.yaxis, line[0].selected)
 
 
-def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], styles: Styles) -> None:
-    """Test accuracy as horizontal lines, with bands of one standard deviation, and markers at the ρ they started at."""
+def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], extent: list[float], styles: Styles) -> None:
+    """Scores as horizontal lines, with bands of one standard deviation, and markers at the ρ they started at."""
     for cell in cells:
-        one = sample(cell.accuracy)
-        assert one is not None
-        style = styles[cell.column.method.word]
-        axes.axhspan(
-            one.mean - (one.sd or 0), one.mean + (one.sd or 0), color=style.colour, alpha=BAND / 2, linewidth=0
-        )
-        axes.axhline(one.mean, color=style.colour, linewidth=0.8, alpha=0.6)
-        [handle] = axes.plot(
-            [cell.settings[RHO]], [one.mean], color=style.colour, marker=style.marker, linewidth=0.8, markersize=6
-        )
-        sheet.name(cell.column, cell.column.label_without(RADIUS), handle)
+        low, high = _span(cell)
+        mean, style = (low + high) / 2, styles[cell.column.method.word]
+        axes.axhspan(low, high, color=style.colour, alpha=BAND / 2, linewidth=0)
+        axes.axhline(mean, color=style.colour, linewidth=0.8, alpha=0.6)
+    for same in grouped(cells, lambda cell: _place(cell, RHO)):
+        for number, cell in enumerate(same):
+            look = styles[cell.column.method.word]
+            start, label = _place(cell, RHO), cell.column.label_without(RADIUS)
+            x = (
+                [EDGE - NEXT * number]
+                if start is None
+                else beside([start], number, len(same), extent, logarithmic=True)
+            )
+            across = axes.transData if start is not None else axes.get_yaxis_transform()
+            [handle] = axes.plot(
+                x,
+                [_sample(cell).mean],
+                color=look.colour,
+                marker=look.marker,
+                linewidth=0.8,
+                markersize=6,
+                transform=across,
+            )
+            sheet.name(cell.column, label if start is not None else f"{label}, no start", handle)
 
 
 def _radius_axis(axes: Axes, cells: list[Cell], label: str) -> None:
-    logarithmic(axes, "x", sorted({cell.settings[RHO] for cell in _positive(cells)}))
+    logarithmic(axes, "x", sorted({*_places(cells, RHO)}))
     axes.set_xlabel(label, fontsize=9)

@@ -9,22 +9,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lets_runner.report.grid import Cell, Grid, grouped
+from lets_runner.report.probes import measured_on, probed, radii
 from lets_runner.report.runs import Found
 from lets_runner.report.sample import marks, sample
-from lets_runner.report.tables import measured_on, probed, radii
 
-# Numbers of the summary, each as mean and standard deviation, and what they are multiplied by.
+# Numbers of the summary beside the scores, each as mean and standard deviation.
 MEASURES = {
-    "test_accuracy_percent": ("test_accuracy", 100),
-    "val_accuracy_percent": ("val_accuracy", 100),
-    "test_loss": ("test_loss", 1),
-    "gap": ("gap", 1),
-    "rho": ("rho", 1),
-    "gradient_evaluations": ("gradient_evaluations", 1),
-    "perturbed_share": ("perturbed_share", 1),
-    "seconds": ("seconds", 1),
-    "peak_memory_bytes": ("peak_memory", 1),
+    "test_loss": "test_loss",
+    "gap": "gap",
+    "rho": "rho",
+    "gradient_evaluations": "gradient_evaluations",
+    "perturbed_share": "perturbed_share",
+    "seconds": "seconds",
+    "peak_memory_bytes": "peak_memory",
 }
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how one begins
 PROBED: dict[str, Callable[[dict], Any]] = {
     "top_eigenvalue": lambda probe: (probe.get("hessian_eigenvalues") or [None])[0],
     "hessian_trace": lambda probe: probe.get("hessian_trace"),
@@ -36,9 +35,10 @@ def cells_csv(grid: Grid) -> str:
     """Every cell of the tables, long: names, what it is called by, n, means and standard deviations, mark."""
     rows = []
     for cells in grouped(grid.cells, lambda cell: cell.row):
-        found = marks([sample(cell.accuracy) for cell in cells])
+        found = marks([sample(cell.scores("test")) for cell in cells], sign=cells[0].selected.sign)
         rows += [{**_names(cell), "mark": mark, **_measures(cell)} for cell, mark in zip(cells, found, strict=True)]
-    return _csv(rows)
+    scores = dict.fromkeys(name for cell in grid.cells for name in _written(_scores(cell)))
+    return _csv(rows, like={**_names(grid.cells[0]), "mark": "", **scores, **rows[0]})
 
 
 def sharpness_csv(grid: Grid) -> str:
@@ -76,7 +76,18 @@ def _names(cell: Cell) -> dict[str, Any]:
 
 
 def _measures(cell: Cell) -> dict[str, Any]:
-    return _written({name: factor * cell.numbers(key) for name, (key, factor) in MEASURES.items()})
+    return _written({**_scores(cell), **{name: cell.numbers(key) for name, key in MEASURES.items()}})
+
+
+def _scores(cell: Cell) -> dict[str, Any]:
+    """The scores on test and validation examples, what selects first; shares in percent."""
+    columns = cell.runs[0].columns
+    return {
+        f"{part}_{score.name}" + ("_percent" if score.unit == "%" else ""): cell.measured(score, part)
+        for score in sorted(columns.scores, key=lambda score: score.name != columns.selects)
+        for part in ("test", "val")
+        if part in score.when
+    }
 
 
 def _probes(cell: Cell, rises: dict[str, list[str]]) -> dict[str, Any]:
@@ -101,5 +112,17 @@ def _csv(rows: list[dict[str, Any]], like: dict[str, Any] | None = None) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(like or rows[0]), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows([{name: _inert(value) for name, value in row.items()} for row in rows])
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with a quote before it; numbers as they are."""
+    text = str(value)
+    if not text.startswith(FORMULA):
+        return value
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return value

@@ -1,16 +1,19 @@
-"""The report's tables as data: accuracy, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
+"""The report's tables as data: scores, cost, sharpness. Markdown, LaTeX and the page write the same ones."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row, grouped
+from lets_runner.columns import Column as Score
+from lets_runner.report.foreign import printable
+from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
+from lets_runner.report.probes import listed, measured_on, probed, radii
 from lets_runner.report.runs import STATES, Found
 from lets_runner.report.sample import Sample, marks, sample
 
 MIB = 2**20  # bytes
 MOST_COLUMNS = 10  # of methods beside each other
+TAKEN = ("figures", "directories", "data", "methods", "enlarged", "close")  # anchors of the page that are no tables
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,65 @@ class Table:
 
 
 def tables(grid: Grid) -> list[Table]:
-    """Accuracy and cost, and sharpness if any run was probed."""
-    return [accuracy(grid), cost(grid), *([sharpness(grid)] if probed(grid) else [])]
+    """What selects, a table for each such score; what else was scored, if anything; cost; sharpness, if probed."""
+    tasks = grid.tasks()
+    made = [table for task in tasks for table in (selected(task), *others(task))]
+    made.append(cost(grid))
+    made += [sharpness(task) for task in tasks if probed(task)]
+    return _distinct(made)
 
 
-def accuracy(grid: Grid) -> Table:
+def _distinct(made: list[Table]) -> list[Table]:
+    """With names that are anchors of the page, each once."""
+    taken = set(TAKEN)
+    for number, table in enumerate(made):
+        name = table.name
+        while name in taken:
+            name += "-table"
+        taken.add(name)
+        made[number] = replace(table, name=name)
+    return made
+
+
+def selected(grid: Grid) -> Table:
     """Rows of data × model × noise, columns of methods; many methods go down the side instead."""
+    score = grid.cells[0].selected
     entries: dict[tuple[Row, Column], Entry] = {}
     for row in grid.rows:
         cells = [grid.at.get((row, column)) for column in grid.columns]
-        found = [sample(cell.accuracy) if cell else None for cell in cells]
-        for column, one, mark in zip(grid.columns, found, marks(found), strict=True):
-            entries[row, column] = _accuracy(one, mark)
+        found = [sample(cell.scores("test")) if cell else None for cell in cells]
+        for column, one, mark in zip(grid.columns, found, marks(found, sign=score.sign), strict=True):
+            entries[row, column] = _score(one, score, mark)
     turned = len(grid.columns) > max(MOST_COLUMNS, len(grid.rows))
     make = _methods_down if turned else _methods_across
-    return Table("accuracy", "Test accuracy in %", *make(grid, entries), _accuracy_notes(grid))
+    title = f"Test {score.words}" + (f" in {score.unit}" if score.unit else "")
+    return Table(score.name, title, *make(grid, entries), _notes(grid, score))
+
+
+def others(grid: Grid) -> list[Table]:
+    """Scores beside the one that selects, on the test set: a line a cell."""
+    scores = list(dict.fromkeys(score for cell in grid.cells for score in beside(cell)))
+    if not scores:
+        return []
+    heads = [*_cell_heads(), Head("seeds"), *(Head(_headed(score)) for score in scores)]
+    lines = []
+    for cell in grid.cells:
+        found = [sample(cell.measured(score, "test")) if score in beside(cell) else None for score in scores]
+        entries = [replace(_score(one, score), detail="") for one, score in zip(found, scores, strict=True)]
+        lines.append(_line(cell, [Entry(str(len(cell.runs)), len(cell.runs)), *entries]))
+    notes = ["After the last epoch: mean ± standard deviation over seeds. Nothing was selected by these."]
+    score = grid.cells[0].selected
+    return [Table(f"beside-{score.name}", f"Test scores beside {score.words}", heads, lines, notes)]
+
+
+def beside(cell: Cell) -> list[Score]:
+    """What was scored on the test set and does not select."""
+    columns = cell.runs[0].columns
+    return [score for score in columns.scores if score.name != columns.selects and "test" in score.when]
+
+
+def _headed(score: Score) -> str:
+    return f"test {score.words}" + (f", {score.unit}" if score.unit else "")
 
 
 def _methods_across(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple[list[Head], list[Line]]:
@@ -84,10 +131,12 @@ def _methods_down(grid: Grid, entries: dict[tuple[Row, Column], Entry]) -> tuple
     return [Head("method", numeric=False), *heads], lines
 
 
-def _accuracy_notes(grid: Grid) -> list[str]:
+def _notes(grid: Grid, score: Score) -> list[str]:
+    worse = {"higher": "lower", "lower": "higher"}[score.better]
     notes = [
-        "After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the highest mean on "
-        "these data with this model and noise. †: not significantly lower than that (Welch's t-test, two-sided, 5 %).",
+        f"After the last epoch: mean ± standard deviation over seeds (number of seeds). Bold: the {score.superlative} "
+        "mean on these data with this model and noise. "
+        f"†: not significantly {worse} than that (Welch's t-test, two-sided, 5 %).",
     ]
     if any(len(cell.runs) == 1 for cell in grid.cells):
         notes.append("With one seed (1) there is no standard deviation and no test, and so no †.")
@@ -126,7 +175,7 @@ def _costs(cell: Cell) -> list[Entry]:
 
 def _device(summary: dict) -> str:
     processes = summary.get("processes") or 1
-    return f"{summary.get('device') or ABSENT}" + (f" × {processes}" if processes != 1 else "")
+    return printable(f"{summary.get('device') or ABSENT}" + (f" × {processes}" if processes != 1 else ""))
 
 
 def sharpness(grid: Grid) -> Table:
@@ -136,7 +185,7 @@ def sharpness(grid: Grid) -> Table:
     heads = [
         *_cell_heads(),
         Head("probed"),
-        Head("test accuracy, %"),
+        Head(_headed(cells[0].selected)),
         Head("λ₁"),
         Head("trace"),
         Head("its standard error"),
@@ -147,7 +196,7 @@ def sharpness(grid: Grid) -> Table:
     lines = [_line(cell, _sharpness(cell, rises)) for cell in cells]
     notes = [
         "Of the loss that was trained on, over the examples of the last column: λ₁ and trace of its Hessian, and its "
-        f"rise within ρ. Batch norm in {_listed(cells, 'batch_norm')} mode. "
+        f"rise within ρ. Batch norm in {listed(cells, 'batch_norm')} mode. "
         "Mean ± standard deviation over the probed seeds.",
     ]
     return Table("sharpness", "Sharpness", heads, lines, notes)
@@ -158,7 +207,7 @@ def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
     eigenvalues = [(probe.get("hessian_eigenvalues") or [None])[0] for probe in probes]
     return [
         Entry(str(len(probes)), len(probes)),
-        _number(cell.accuracy, ".2f"),
+        _number(cell.scores("test"), form(cell.selected)),
         _number(eigenvalues, ".4g"),
         _number([probe.get("hessian_trace") for probe in probes], ".4g"),
         _number([probe.get("hessian_trace_error") for probe in probes], ".2g"),
@@ -169,40 +218,6 @@ def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
         ),
         Entry(measured_on(probes[0])),
     ]
-
-
-def probed(grid: Grid) -> list[Cell]:
-    """The cells as far as their runs were probed, one for every way of measuring."""
-    return [
-        replace(cell, runs=alike)
-        for cell in grid.cells
-        for alike in grouped([run for run in cell.runs if run.probe], lambda run: measured_on(run.probe))
-    ]
-
-
-def measured_on(probe: dict[str, Any]) -> str:
-    """Which examples, weights and ascent: numbers that differ in these are not averaged."""
-    ascent = (probe.get("settings") or {}).get("sharpness", {})
-    words = [f"{probe.get('examples', ABSENT)} {probe.get('split', '')}".strip()]
-    words += [f"{probe['checkpoint']}.pt"] if probe.get("checkpoint", "last") != "last" else []
-    words += ["float64"] if probe.get("double") else []
-    words += [f"m = {ascent['m']}"] if "m" in ascent else []
-    words += [f"{ascent['ascent_steps']} steps of ascent"] if ascent.get("ascent_steps", 1) != 1 else []
-    return ", ".join(words)
-
-
-def radii(cells: Iterable[Cell]) -> dict[str, list[str]]:
-    """For each kind of sharpness, all the radii that it was measured at."""
-    probes = [run.probe for cell in cells for run in cell.runs]
-    return {
-        kind: sorted({rho for probe in probes for rho in probe.get(kind) or {}}, key=float)
-        for kind in ("m_sharpness", "adaptive_sharpness")
-    }
-
-
-def _listed(cells: Iterable[Cell], key: str) -> str:
-    values = {str(run.probe[key]) for cell in cells for run in cell.runs if key in run.probe}
-    return ", ".join(sorted(values)) or ABSENT
 
 
 def left_out(found: Found, *, most: int | None = None) -> list[str]:
@@ -237,8 +252,13 @@ def _line(cell: Cell, entries: list[Entry]) -> Line:
     return Line([*_names(cell.row), Entry(column.label), *entries], cell.row.data, column.method.word)
 
 
-def _accuracy(one: Sample | None, mark: str) -> Entry:
-    return Entry(one.text(".2f"), one.mean, mark, f"({one.n})") if one else Entry(ABSENT, -math.inf)
+def form(score: Score) -> str:
+    """How a number is written in tables."""
+    return ".2f" if score.unit == "%" else ".4g"
+
+
+def _score(one: Sample | None, score: Score, mark: str = "") -> Entry:
+    return Entry(one.text(form(score)), one.mean, mark, f"({one.n})") if one else Entry(ABSENT, -math.inf)
 
 
 def _number(values: Iterable[float | None], form: str) -> Entry:

@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 
 CLASSES = {"sam": "SAM", "asam": "ASAM"}
-RULES = {"lets": "LETS", "gm": "GapMatching", "ramp": "Ramp", "lets_paper": "LETS"}
+RULES = {"lets": "LETS", "gm": "GapMatching", "ramp": "Ramp", "lets_paper": "LETS", "horizon": "HorizonLETS"}
 COLUMNS = (
-    *("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("epoch", "step", "lr", "train_loss", "train_{0}", "val_loss", "val_{0}"),
     *("gap", "rho", "gradient_evaluations", "seconds"),
 )
+ALL = ["train", "val", "test"]
+# What the summary of a regression says of its columns: the squared error selects.
+REGRESSION = [
+    {"name": "loss", "unit": "", "better": "lower", "when": ALL, "selects": False},
+    {"name": "mse", "unit": "", "better": "lower", "when": ALL, "selects": True},
+    {"name": "r2", "unit": "", "better": "higher", "when": ["val", "test"], "selects": False},
+]
 STEPS = "step,loss,val_loss,gap,hypergradient,rho,gradient_norm,lr\n"
 
 
@@ -67,9 +74,13 @@ def make_run(
     extra=None,
     steps=0,
     folder=None,
+    score="accuracy",
     **summary,
 ):
-    """Write a finished run; `extra` settings, other `summary` values, `folder` in place of the usual one."""
+    """Write a finished run; `extra` settings, other `summary` values, `folder` in place of the usual one.
+
+    `accuracy` is the value of `score` on the test set, whatever it is called.
+    """
     settings = settings_of(data, model, method, noise, rho, epochs, extra or {})
     tree = nested(settings)
     identity = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -80,15 +91,20 @@ def make_run(
     rows = trajectory(method, rho, epochs, accuracy, noise, seed)
     with open(directory / "epochs.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *([f"{cell:.9g}" if cell != "" else "" for cell in row] for row in rows)])
+        writer.writerows(
+            [
+                [name.format(score) for name in COLUMNS],
+                *([f"{cell:.9g}" if cell != "" else "" for cell in row] for row in rows),
+            ]
+        )
     (directory / "steps.csv").write_text(STEPS + "".join(f"{i},2.3,,,,{rho},0.5,0.05\n" for i in range(1, steps + 1)))
     facts = {
         **{"status": "finished", "error": None, "data": data, "model": model, "method": method, "seed": seed},
         **{"rho_start": None if method == "erm" else rho, "device": "cpu, 1 threads", "processes": 1},
-        **{"epochs": epochs, "step": 17 * epochs, "val_accuracy": rows[-1][6], "gap": rows[-1][7]},
+        **{"epochs": epochs, "step": 17 * epochs, f"val_{score}": rows[-1][6], "gap": rows[-1][7]},
         "rho": None if method == "erm" else rows[-1][8],
         **{"gradient_evaluations": rows[-1][9], "perturbed_share": float(method != "erm")},
-        **{"seconds": 12.5 + seed, "peak_memory": 2**29, "test_loss": 0.4, "test_accuracy": accuracy},
+        **{"seconds": 12.5 + seed, "peak_memory": 2**29, "test_loss": 0.4, f"test_{score}": accuracy},
     }
     (directory / "summary.json").write_text(json.dumps(facts | summary, indent=2))
     return directory

@@ -49,3 +49,19 @@ def test_draws_a_picture_of_any_run(tmp_path, gap):
 
 def test_draws_a_run_that_has_nothing_yet(tmp_path):
     assert draw_curves(tmp_path, COLUMNS).stat().st_size > 0
+
+
+def test_the_title_says_what_and_which_seed_and_no_hash(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: drawn.append(figure))
+    directory = tmp_path / "cost-in-$-and-$" / "0a1b2c3d" / "seed=4"
+    directory.mkdir(parents=True)
+    draw_curves(directory, COLUMNS)
+    assert drawn[0].get_suptitle() == "cost-in-$-and-$, seed=4"
+
+
+def test_a_name_that_is_bad_mathematics_is_drawn(tmp_path):
+    directory = tmp_path / "$\\frac{$" / "0a1b2c3d" / "seed=4"
+    directory.mkdir(parents=True)
+    columns = Columns((Column("accuracy", r"$\frac{$"),), "accuracy")
+    assert draw_curves(directory, columns).read_bytes().startswith(b"\x89PNG")

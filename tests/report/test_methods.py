@@ -2,6 +2,7 @@
 
 import pytest
 
+from lets_runner import cli
 from lets_runner.report.methods import COLOURS, distinct, method, styles
 
 
@@ -59,5 +60,6 @@ def test_looks_are_distinct_and_keep_to_their_method():
     looks = styles(words)
     assert len({(look.colour, look.marker) for look in looks.values()}) == len(words)
     assert looks["sam"] == styles(["sam"])["sam"] == styles(["gm_sam", "sam"])["sam"]
-    eight = styles(["erm", "sam", "asam", "ramp_sam", "lets_sam", "lets_asam", "gm_sam", "gm_asam"])
-    assert sorted(look.colour for look in eight.values()) == sorted(COLOURS)
+    presets = sorted(path.stem for path in (cli.CONF / "method").glob("*.yaml"))
+    assert sorted(look.colour for look in styles(presets).values()) == sorted(COLOURS)
+    assert styles(presets) == {word: styles([word])[word] for word in presets}  # in every report the same

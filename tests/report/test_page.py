@@ -1,11 +1,13 @@
 """The page, in a real browser without a network."""
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from made import make_run
 
 from lets_runner.report import command
+from lets_runner.report.figures import DPI
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
 
@@ -41,9 +43,19 @@ def report(tmp_path_factory):
     return path / "out" / "index.html"
 
 
-@pytest.fixture
-def page(browser, report):
-    """The opened page; at the end nothing may have been complained of, or fetched."""
+@pytest.fixture(scope="module")
+def wide_report(tmp_path_factory):
+    """Figures of one panel and of three, and a table of twelve columns."""
+    path = tmp_path_factory.mktemp("wide")
+    for noise in (0.0, 0.2, 0.4):
+        make_run(path / "runs", method="lets_sam", noise=noise)
+    command.main([str(path / "runs"), "--out", str(path / "out")])
+    return path / "out" / "index.html"
+
+
+@contextmanager
+def opened(browser, report):
+    """The page; at the end nothing may have been complained of, or fetched."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     complaints, requests = [], []
     page.on("console", lambda message: complaints.append(message.text))
@@ -54,6 +66,18 @@ def page(browser, report):
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     page.close()
+
+
+@pytest.fixture
+def page(browser, report):
+    with opened(browser, report) as page:
+        yield page
+
+
+@pytest.fixture
+def wide(browser, wide_report):
+    with opened(browser, wide_report) as page:
+        yield page
 
 
 def cells(page, section, column):
@@ -144,6 +168,65 @@ def test_a_figure_opens_and_closes(page):
         assert shown.bounding_box()["width"] > first.locator("img").bounding_box()["width"]
         close()
         assert not dialog.is_visible()
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (900, 1400), (390, 844)])
+def test_an_enlarged_figure_fits_the_window_and_a_click_shows_it_whole(wide, size):
+    page = wide
+    width, height = size
+    page.set_viewport_size({"width": width, "height": height})
+    for button in page.locator(".zoom").all():
+        button.click()
+        image = page.locator("#enlarged img")
+        box = image.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+        assert image.evaluate("image => getComputedStyle(image).objectFit") == "contain"
+        assert page.locator("#enlarged").evaluate("box => box.scrollWidth <= box.clientWidth")
+        image.click()
+        assert image.evaluate("image => image.width == image.naturalWidth")
+        page.keyboard.press("Escape")
+
+
+def test_wide_figures_take_the_whole_width(wide):
+    page = wide
+    page.set_viewport_size({"width": 1400, "height": 900})
+    column = page.locator(".figures").bounding_box()["width"]
+    ratios = []
+    for figure in page.locator("figure").all():
+        natural = figure.locator("img").evaluate("image => image.naturalWidth")
+        ratios.append((natural > 1100, figure.bounding_box()["width"] > 0.99 * column))
+    assert {wide for wide, _ in ratios} == {True, False}
+    assert all(wide == whole for wide, whole in ratios)
+    assert page.locator("figcaption:visible").count() == 0
+
+
+def test_a_table_that_is_too_wide_says_so_on_the_side_where_there_is_more(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = page.locator("section[aria-labelledby=cost] .scroll")
+    hint = "box => getComputedStyle(box, '::after').content"
+    sync_api.expect(box).to_have_class("scroll after")
+    assert "scrolls sideways" in box.evaluate(hint)
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    sync_api.expect(box).to_have_class("scroll before")
+    assert "scrolls sideways" in box.evaluate(hint)
+    first = box.locator("tbody tr").first.locator("td").first
+    assert first.bounding_box()["x"] == pytest.approx(box.bounding_box()["x"], abs=1)  # stays in sight
+    page.set_viewport_size({"width": 1800, "height": 844})
+    sync_api.expect(box).to_have_class("scroll")
+    assert box.evaluate(hint) == "none"
+
+
+def test_a_phone_shows_figures_in_a_size_that_can_be_read(wide):
+    """Letters are of 8 points, a ninth of an inch: 9 dots at least."""
+    page = wide
+    page.set_viewport_size({"width": 390, "height": 844})
+    for figure in page.locator("figure").all():
+        image = figure.locator("img")
+        natural = image.evaluate("image => image.naturalWidth") / DPI  # inches
+        assert image.bounding_box()["width"] / natural / 9 >= 9
+        assert figure.locator("figcaption").is_visible()  # the figure's own title begins out of sight
+        assert figure.bounding_box()["x"] + figure.bounding_box()["width"] <= 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

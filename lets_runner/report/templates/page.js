@@ -33,15 +33,33 @@ function filter() {
   }
 }
 
-// Zooming.
+// What is wider than its place scrolls, and says on which side there is more.
+function mark(box) {
+  const hidden = box.scrollWidth - box.clientWidth - box.scrollLeft;
+  box.classList.toggle("before", box.scrollLeft > 1);
+  box.classList.toggle("after", hidden > 1);
+}
+
+const boxes = [...document.querySelectorAll(".scroll")];
+const resized = new ResizeObserver(() => boxes.forEach(mark));
+for (const box of boxes) {
+  box.addEventListener("scroll", () => mark(box), { passive: true });
+  resized.observe(box);
+  resized.observe(box.firstElementChild);
+}
+
+// Zooming: as large as the window, and by a click on it as large as it is.
 const enlarged = document.getElementById("enlarged");
+const frame = enlarged.querySelector(".frame");
 for (const button of document.querySelectorAll(".zoom")) {
   button.addEventListener("click", () => {
     const image = button.querySelector("img");
-    Object.assign(enlarged.querySelector("img"), { src: image.src, alt: image.alt });
+    Object.assign(frame.querySelector("img"), { src: image.src, alt: image.alt });
+    frame.classList.remove("actual");
     enlarged.showModal();
   });
 }
+frame.addEventListener("click", () => frame.classList.toggle("actual"));
 document.getElementById("close").addEventListener("click", () => enlarged.close());
 
 filter(); // a browser keeps the choices over a reload
