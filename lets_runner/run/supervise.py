@@ -2,22 +2,19 @@
 
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lets_runner import slurm
-from lets_runner.columns import PARTS, Column, Columns, written
-from lets_runner.console import Heedless, say
-from lets_runner.record import Record
+from lets_runner.columns import Columns, written
+from lets_runner.console import say
 from lets_runner.report.curves import draw_curves
 from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.files import CURVES, read_summary
+from lets_runner.run.progress import shown
 from lets_runner.run.summary import progress as progress_of
 from lets_runner.run.summary import result
 from lets_runner.trackers.guard import Guard
@@ -43,7 +40,7 @@ def supervise(
         trainer: at its beginning; it goes on from the checkpoint if there is one.
         test: measured once, after the last epoch.
         facts: what the summary says beside the results.
-        progress: show a bar on standard error.
+        progress: show on standard error how far it is.
         trackers: get everything that is written down; nothing depends on them.
 
     Raises:
@@ -130,32 +127,14 @@ def _resume(run: Run | None, trainer: Trainer) -> None:
 def _record(run: Run, trainer: Trainer, facts: dict[str, Any], *, progress: bool, trackers: Sequence[Guard]) -> None:
     """Write down what the trainer yields, and keep checkpoints."""
     run.summarise(status="running", error=None, **facts)
-    with tqdm(
-        total=trainer.total_steps,
-        initial=trainer.step,
-        unit="step",
-        disable=not progress or sys.stderr is None,
-        dynamic_ncols=True,
-        file=sys.stderr and Heedless(sys.stderr),
-    ) as bar:
+    with shown(run.columns.selected, total=trainer.total_steps, done=trainer.step, wanted=progress) as show:
         for record in trainer.records():
             run.append(record)
             for tracker in trackers:
                 tracker.log(record)
             if record.checkpoint:
                 run.save(trainer.state_dict(), best=record.epoch is not None and run.best_is_last)
-            _show(bar, record, run.columns.selected)
-
-
-def _show(bar: tqdm, record: Record, column: Column) -> None:
-    text = ""
-    if record.steps:
-        text = "loss {loss:.3f}, rho {rho:.4g}".format(**record.steps[-1])
-    if record.epoch is not None:
-        values = {part: record.epoch[f"{part}_{column.name}"] for part in PARTS[:2] if part in column.when}
-        text += f", {column.words} {', '.join(f'{column.show(value, 1)} {part}' for part, value in values.items())}"
-    bar.set_postfix_str(text, refresh=False)
-    bar.update(record.step - bar.n)
+            show(record)
 
 
 @contextmanager
