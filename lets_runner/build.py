@@ -125,6 +125,12 @@ def _check_kinds(data: Data, task: Task) -> None:
             f"task: {type(task).__name__} predicts {task.target_kind}, and the targets of {type(data).__name__} are "
             f"{data.target_kind}; take {SUITABLE[data.target_kind]}, or another data set"
         )
+    for measure in task.measures:
+        if measure.classes not in (None, data.outputs):
+            raise UserError(
+                f"task.measures: {type(measure).__name__} is made for {measure.classes} classes, and "
+                f"{type(data).__name__} has {data.outputs}; leave it out"
+            )
 
 
 def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
