@@ -1,4 +1,4 @@
-"""How well predicted numbers go along with the true ones, whatever their scale: Pearson's and Spearman's correlation."""
+"""How well predicted numbers go along with true ones, whatever their scale: Pearson's and Spearman's correlation."""
 
 import math
 from collections.abc import Mapping

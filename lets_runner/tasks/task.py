@@ -99,7 +99,7 @@ class Task(ABC):
 
 
 def split_rows(batch: Any, parts: int) -> list[Part]:
-    """Tensors, however nested, cut along their first dimension; parts differ by a row at most, and weigh what they hold."""
+    """Tensors, however nested, cut along their first dimension; parts differ by a row at most, and have its weight."""
     leaves, spec = pytree.tree_flatten(batch)
     pieces = list(zip(*(leaf.tensor_split(parts) for leaf in leaves), strict=True))
     return [Part(pytree.tree_unflatten(list(piece), spec), len(piece[0]) * parts / len(leaves[0])) for piece in pieces]
