@@ -64,7 +64,7 @@ def test_the_numbers_of_a_run_are_scikit_learns_and_scipys(tmp_path, task):
 def test_a_network_learns_what_the_texts_say(tmp_path):
     """Whether a sentence has the word "so" in it."""
     words = words_for(tmp_path / "data", "sst2", train=160, dev=40)
-    directory = train(tmp_path / "runs", *words, "optimizer.lr=0.003", "epochs=14", "method=sam")
+    directory = train(tmp_path / "runs", *words, "optimizer.lr=0.003", "epochs=14", "method=horizon_sam")
     assert json.loads((directory / "summary.json").read_text())["test_accuracy"] > 0.9
 
 

@@ -71,7 +71,7 @@ class GLUE(TextData, LabelledData):
             raise ValueError(f"task={task}: must be one of {', '.join(LAYOUTS)}")
         if mismatched and task != "mnli":
             raise ValueError(f"mismatched=True: only MNLI has such a test set, not task={task}")
-        self.layout, self.root = LAYOUTS[task], Path(root).expanduser()
+        self.task, self.layout, self.root = task, LAYOUTS[task], Path(root).expanduser()
         self.dev = "dev_mismatched.tsv" if mismatched else self.layout.dev
         self.target_kind = "numbers" if self.layout.labels is None else "classes"
         if self.target_kind == "numbers" and (self.label_noise or self.val_label_noise):
