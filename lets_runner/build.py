@@ -73,7 +73,7 @@ def build(
     make(cfg, "schedule", trial)
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
-    steps = _steps(cfg, trial)
+    steps = _steps(cfg, trial, data.varying)
 
     splits = processes.first(lambda: read_splits(data))
     train, val, test = _loaders(cfg, data, splits, device, processes, channels_last=channels_last)
@@ -125,6 +125,12 @@ def _check_kinds(data: Data, task: Task) -> None:
             f"task: {type(task).__name__} predicts {task.target_kind}, and the targets of {type(data).__name__} are "
             f"{data.target_kind}; take {SUITABLE[data.target_kind]}, or another data set"
         )
+    for measure in task.measures:
+        if measure.classes not in (None, data.outputs):
+            raise UserError(
+                f"task.measures: {type(measure).__name__} is made for {measure.classes} classes, and "
+                f"{type(data).__name__} has {data.outputs}; leave it out"
+            )
 
 
 def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
@@ -156,14 +162,19 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     return make(cfg, "radius", make(cfg, "sam", base, model=model, **asked))
 
 
-def _steps(cfg: DictConfig, optimizer: RadiusRule) -> Callable[..., EagerStep]:
-    """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly."""
+def _steps(cfg: DictConfig, optimizer: RadiusRule, varying: str | None = None) -> Callable[..., EagerStep]:
+    """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly.
+
+    Args:
+        varying: why batches are of several shapes, where they are: each shape of training and validation batches would
+            need a graph of its own.
+    """
     device = optimizer.sam.device
-    if cfg.graphs is True and (reason := cuda_graph.why_not(device) or graphed.why_not(optimizer)):
+    if cfg.graphs is True and (reason := cuda_graph.why_not(device) or graphed.why_not(optimizer) or varying):
         raise UserError(f"graphs=true: {reason}; take graphs=auto for eager steps where it must be")
-    if cfg.graphs is not False and device.type == "cuda":
+    if cfg.graphs is not False and device.type == "cuda" and varying is None:
         return partial(GraphedStep, strict=cfg.graphs is True)
-    return partial(EagerStep, reason="graphs=false" if cfg.graphs is False else cuda_graph.why_not(device))
+    return partial(EagerStep, reason="graphs=false" if cfg.graphs is False else cuda_graph.why_not(device) or varying)
 
 
 def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:

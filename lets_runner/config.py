@@ -102,10 +102,16 @@ def register() -> None:
     """Make the schema and the resolvers known to Hydra."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("share_of_steps", _share_of_steps, replace=True)
+    OmegaConf.register_new_resolver("for_task", _for_task, replace=True)
 
 
 def _share_of_steps(share: float, *, _root_: DictConfig) -> int:
     return round(float(share) * _root_.derived.total_steps)
+
+
+def _for_task(usual: Any, others: dict[str, Any], *, _root_: DictConfig) -> Any:
+    """What `others` says for the task of the data, and else what is usual."""
+    return others.get(_root_.data.task, usual)
 
 
 def check(cfg: DictConfig) -> None:

@@ -1,7 +1,7 @@
 """The training loop. It yields records and writes nothing; its state may be saved between any two."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -133,12 +133,14 @@ class Trainer:
     def measure(self, loader: Loader) -> dict[str, float]:
         """Mean loss and scores over every example of `loader`, in evaluation mode."""
         self.model.eval()
-        totals = self._zeros()
+        totals, kept = self._zeros(), []
         with torch.no_grad(), self.autocast():
             for batch in loader.in_order():
-                totals += self._added(self.task.measure(self.model, batch))
+                output = self.task.measure(self.model, batch)
+                totals += self._added(output)
+                kept.append(output.kept)
         self.model.train()
-        return self._scores(totals)
+        return {**self._scores(totals), **self._pooled_scores(kept)}
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
@@ -234,7 +236,8 @@ class Trainer:
     def _end_epoch(self, started: float) -> dict[str, float]:
         train = self._scores(self._totals)
         self._totals.zero_()
-        val = dict.fromkeys(train, float("nan")) if self.val is None else self.measure(self.val)
+        none = {column.name: float("nan") for column in self.task.columns.all}
+        val = none if self.val is None else self.measure(self.val)
         test = {} if self.test is None else self.measure(self.test)
         return {
             "epoch": self.step // len(self.train),
@@ -264,6 +267,13 @@ class Trainer:
         loss, *sums, count = self.processes.sum(totals).tolist()
         scores = self.task.scores(dict(zip(self.task.sums, sums, strict=True)), int(count))
         return {"loss": loss / count, **scores}
+
+    def _pooled_scores(self, kept: list[Sequence[Tensor]]) -> dict[str, float]:
+        """What measures of all examples of all processes come to, from what each batch gave them to keep."""
+        if not self.task.pooled:
+            return {}
+        own = [torch.cat(pieces).cpu() for pieces in zip(*kept, strict=True)]
+        return self.task.pooled_scores([torch.cat(parts) for parts in zip(*self.processes.gather(own), strict=True)])
 
 
 # steps.csv's name of a number, and the optimizer's

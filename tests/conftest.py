@@ -101,6 +101,50 @@ def write_csv(path, header, rows):
     return path
 
 
+# The columns of GLUE's files and the labels of its tasks, written down from the published ones.
+GLUE_FILES = {
+    "cola": ("CoLA", None, "source label mark sentence", "0 1"),
+    "sst2": ("SST-2", "sentence label", "sentence label", "0 1"),
+    "mrpc": ("MRPC", "Quality|#1 ID|#2 ID|#1 String|#2 String", "label id id first second", "0 1"),
+    "stsb": (
+        "STS-B",
+        "index genre filename year old_index source1 source2 sentence1 sentence2 score",
+        "id id id id id id id first second label",
+        "0.000 2.500 5.000 1.333",
+    ),
+    "rte": ("RTE", "index sentence1 sentence2 label", "id first second label", "entailment not_entailment"),
+    "wnli": ("WNLI", "index sentence1 sentence2 label", "id first second label", "0 1"),
+    "qnli": ("QNLI", "index question sentence label", "id first second label", "entailment not_entailment"),
+    "qqp": ("QQP", "id qid1 qid2 question1 question2 is_duplicate", "id id id first second label", "0 1"),
+    "mnli": (
+        "MNLI",
+        "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
+        "sentence1 sentence2 label1 gold_label",
+        "id id id id id id id id first second id label",
+        "neutral entailment contradiction",
+    ),
+}
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "dogs", "ran", "far", "and", "birds", "sang", "in", "trees"]
+
+
+def write_glue(root, task, train=40, dev=12, seed=0):
+    """A task's files in GLUE's layout; of label i every sentence has i words "so". Returns the folder of the tasks."""
+    rng = np.random.default_rng(seed)
+    name, header, cells, labels = GLUE_FILES[task]
+    labels, folder = labels.split(), root / name
+    folder.mkdir(parents=True)
+    devs = ("dev_matched", "dev_mismatched") if task == "mnli" else ("dev",)
+    for file, count in {"train": train, **dict.fromkeys(devs, dev)}.items():
+        lines = [] if header is None else [header.replace("|" if "|" in header else " ", "\t")]
+        for number in range(count):
+            place = number % len(labels)
+            text = [" ".join([*rng.choice(WORDS, rng.integers(2, 9)), *["so"] * place]) for _ in range(2)]
+            row = {"label": labels[place], "first": text[0], "second": text[1], "sentence": text[0], "id": str(number)}
+            lines.append("\t".join(row.get(cell, "") for cell in cells.split()))
+        (folder / f"{file}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return root
+
+
 def train(output, *overrides):
     """Train on digits, short and quiet unless told otherwise; returns the run directory."""
     from lets_runner import cli, config

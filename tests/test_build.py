@@ -12,6 +12,7 @@ import lets_runner
 from lets_runner import build, cli
 from lets_runner.build import pick_device
 from lets_runner.config import UserError
+from lets_runner.data import GLUE
 from lets_runner.optim import GraphedStep
 from lets_runner.optim.graphs.eager import EagerStep
 from lets_runner.run.files import read_summary
@@ -99,11 +100,12 @@ def test_torch_cuda_is_told_which_device(folder):
 class OnGpu:
     """An optimizer as far as `_steps` asks: on a GPU, or with a base that is not fused."""
 
+    graphable = True
+
     def __init__(self, fused=True):
         self.sam, self.base = self, self
         self.device, self.alone = torch.device("cuda:0"), True
         self.param_groups = [{"fused": fused}]
-        self.graphable = True
 
 
 def steps(*overrides, **settings):
@@ -126,6 +128,21 @@ def test_steps_are_eager_where_they_shall_be():
     with pytest.raises(UserError, match="graphs=true: Rule is not fused: build it with fused=True; take graphs=auto"):
         steps("graphs=true", fused=False)
     assert steps("graphs=auto", fused=False).func is GraphedStep  # which says so itself
+
+
+def test_batches_of_several_shapes_are_no_graphs():
+    """As of texts, unless all are padded to the same length."""
+    varying = GLUE(task="rte").varying
+    assert GLUE(task="rte", pad="max_length").varying is None
+    cfg, _ = cli.compose("graphs=auto")
+    made = build._steps(cfg, OnGpu(), varying)
+    assert made.func is EagerStep
+    assert made.keywords["reason"] == "batches are as long as their longest text; data.pad=max_length makes them equal"
+    cfg, _ = cli.compose("graphs=true")
+    with pytest.raises(
+        UserError, match=r"graphs=true: batches are as long as .*; data.pad=max_length makes them equal"
+    ):
+        build._steps(cfg, OnGpu(), varying)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from conftest import lets_train, write_cifar10, write_cifar100, write_csv, write_imagenet
+from conftest import lets_train, write_cifar10, write_cifar100, write_csv, write_glue, write_imagenet
 
 from lets_runner import cli
 from lets_runner.report.curves import read_columns
@@ -22,9 +22,12 @@ SMALL = {
     "resnet50": ["model.stem=imagenet"],
     "timm": ["model.name=test_resnet"],
     "torchvision": ["model.name=shufflenet_v2_x0_5"],
+    "auto_text": ["model.depth=1", "model.width=16"],
+    "deberta_base": ["model.pretrained=null", "model.depth=1", "model.width=16", "model.heads=2"],
     "vit_s": ["model.depth=1", "model.width=12", "model.heads=3"],
     "wrn28_10": ["model.depth=10", "model.width=1"],
 }
+TEXT_MODELS = ("auto_text", "deberta_base")
 ONE_OF_A_SWEEP = ["method=lets_sam", "seed=0", "data.label_noise=0.2", "sam.rho=0.05"]
 
 
@@ -54,8 +57,14 @@ def labelled_table(root):
     return [f"data.path={path}", "data.target=y", "model=mlp"]
 
 
+def glue(root, model="auto_text"):
+    write_glue(root, "mrpc", train=60)
+    words = [f"data.root={root}", "data.task=mrpc", "data.vocabulary_size=300", "data.max_length=16"]
+    return [*words, f"model={model}", *SMALL[model]]
+
+
 FILES = {"cifar10": cifar10, "cifar100": cifar100, "imagenet": imagenet}
-FILES |= {"table": table, "labelled_table": labelled_table, "digits": lambda root: []}
+FILES |= {"table": table, "labelled_table": labelled_table, "digits": lambda root: [], "glue": glue}
 
 
 def words_for(group, choice, root):
@@ -65,11 +74,17 @@ def words_for(group, choice, root):
         return [*words, *FILES[choice](root)]
     if group == "task" and choice == "regression":
         return [*words, "data=table", *table(root)]
+    if choice == "glue" and group != "experiment":
+        return [*words, "data=glue", *glue(root)]
+    if group == "model" and choice in TEXT_MODELS:
+        return [*words, "data=glue", *glue(root, choice)]
     if group == "model":
         return [*words, "data=cifar10", *cifar10(root), *SMALL.get(choice, [])]
     if group == "experiment":
         data = next((name for name in ("cifar100", "imagenet", "digits") if choice.startswith(name)), "cifar10")
-        data = "cifar100" if choice == "generalization_gap" else data
+        data = {"generalization_gap": "cifar100", "glue": "glue"}.get(choice, data)
+        if data == "glue":
+            return [*words, *glue(root, "deberta_base"), *ONE_OF_A_SWEEP]
         network = next((name for name in SMALL if choice.endswith(name)), "convnet" if data == "digits" else "resnet18")
         return [*words, *FILES[data](root), *ONE_OF_A_SWEEP, f"model={network}", *SMALL.get(network, [])]
     words += ["batch_size=256", "model=mlp", "model.width=8"]

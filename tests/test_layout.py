@@ -20,8 +20,12 @@ ALLOWED = {
     "interrupt": set(),
     "record": set(),
     "optim": set(),
-    "data": set(),
-    "models": set(),
+    "extra": set(),
+    "pretrained": {"extra"},
+    "data": {"extra", "pretrained"},
+    "models": {"extra", "pretrained"},
+    "optimizers": set(),
+    "schedules": set(),
     "measures": {"columns"},
     "tasks": {"columns", "measures"},
     "report": {"columns", "keys", "run.files"},
@@ -67,8 +71,11 @@ OUTSIDE = {
     "optim": {"torch"},
     "measures": {"torch"},
     "tasks": {"torch"},
-    "models": {"torch", "torchvision", "timm"},
-    "data": {"torch", "torchvision", "PIL", "numpy", "sklearn"},
+    "pretrained": {"huggingface_hub"},
+    "models": {"torch", "torchvision", "timm", "transformers", "peft"},
+    "data": {"torch", "torchvision", "PIL", "numpy", "sklearn", "tokenizers", "transformers"},
+    "optimizers": {"torch"},
+    "schedules": {"torch"},
     "report": {"matplotlib", "numpy", "scipy", "yaml", "jinja2", "markupsafe"},
     "distributed": {"torch"},
     "interrupt": {"joblib"},
@@ -138,6 +145,16 @@ def test_the_library_loads_torch_alone(name):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     # torch may load tqdm by itself; that is none of ours
     assert set(ast.literal_eval(done.stdout)) <= {"tqdm"}
+
+
+def test_libraries_of_extras_wait_until_they_are_needed():
+    """Whoever trains on images needs none of them, and waits for none."""
+    code = (
+        "import sys, lets_runner.data, lets_runner.models, lets_runner.tasks, lets_runner.build;"
+        "print([m for m in ('timm', 'transformers', 'tokenizers', 'peft', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
 
 
 def test_torch_waits_until_an_optimizer_is_asked_for():

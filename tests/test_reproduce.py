@@ -67,6 +67,15 @@ def test_any_folder_will_do(tmp_path):
     assert (output / "report" / "table.csv").is_file()
 
 
+def test_an_experiment_on_texts(tmp_path):
+    words = ("glue", "--scale", "smoke", "data.task=cola", "method=erm,lets_sam", "epochs=1", "--launcher", "basic")
+    process = reproduce(*words, "--output", str(tmp_path))
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    assert len(finished(tmp_path)) == 2
+    assert (tmp_path / "report" / "table.csv").is_file()
+
+
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
     # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
@@ -98,6 +107,8 @@ def test_what_makes_a_method_cheaper_is_counted(tmp_path):
             ["digits", "method=sam", "sam.rho=0.05,0.1", "data.label_noise=0.0,0.4", "seed=0"],
             4,
         ),  # of grids that overlap
+        (["glue", "--scale", "small"], 8 * 6 * 2),
+        (["glue", "--scale", "smoke"], 3 * 6),
         (["loss_landscape", "--scale", "smoke", "method=choice(sam,asam)", "epochs=1"], 2),
     ],
 )
@@ -111,16 +122,17 @@ LITTLE_VIT = ["cifar10_vit_s", "model.depth=1", "model.width=24", "model.heads=3
 
 
 @pytest.mark.parametrize(
-    ("words", "images", "steps"),
+    ("words", "published", "steps"),
     [
-        (LITTLE_VIT, "50,000", 2 * (45_000 // 128)),
-        (["imagenet_resnet50", "model=mlp", "data.size=32"], "1,281,167", 2 * (1_153_050 // 256)),
+        (LITTLE_VIT, "50,000 training images", 2 * (45_000 // 128)),
+        (["imagenet_resnet50", "model=mlp", "data.size=32"], "1,281,167 training images", 2 * (1_153_050 // 256)),
+        (["glue", "model=auto_text", "model.width=16", "data.task=rte"], "2,490 training texts", 2 * (2_241 // 32)),
     ],
 )
-def test_what_full_comes_to_needs_no_data(tmp_path, words, images, steps):
+def test_what_full_comes_to_needs_no_data(tmp_path, words, published, steps):
     out, _ = reproduce(*words, *ONE_RUN, f"data.root={tmp_path}").communicate(timeout=300)
     assert f" 1 runs, {steps:,} gradient evaluations" in out, out[-3000:]
-    assert f"(the data set is not here: its published {images} training images are assumed)" in out
+    assert f"(the data set is not here: its published {published} are assumed)" in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import lets_train, write_csv
+from scipy.stats import pearsonr, spearmanr
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import mean_squared_error, r2_score
 
@@ -78,6 +79,27 @@ def test_a_regression_trains_and_its_numbers_are_scikit_learns(tmp_path, monkeyp
     assert float(best["val_mse"]) == pytest.approx(mean_squared_error(val[:, 10], predicted), rel=1e-4)
 
 
+MEASURES = "+task.measures=[{_target_: lets_runner.measures.%s},{_target_: lets_runner.measures.%s}]"
+
+
+@pytest.mark.parametrize("val_fraction", [0, 0.1])
+def test_correlations_of_a_regression_are_scipys(tmp_path, monkeypatch, diabetes, val_fraction):
+    words, table = diabetes
+    monkeypatch.chdir(tmp_path)
+    chosen = [MEASURES % ("Pearson", "Spearman"), "+task.selects=spearman"]
+    words = [*words, *chosen, f"data.val_fraction={val_fraction}", "method=erm", "data.standardise_inputs=false"]
+    assert lets_train(monkeypatch, *words) == 0
+    summary = json.loads(only(tmp_path, "summary.json").read_text())
+    model, _ = trained(tmp_path, "last.pt", 1)
+    with torch.no_grad():
+        predicted = model(torch.tensor(table[-80:, :10]).float())[:, 0].numpy()
+    assert summary["test_pearson"] == pytest.approx(pearsonr(predicted, table[-80:, 10]).statistic, rel=1e-5)
+    assert summary["test_spearman"] == pytest.approx(spearmanr(predicted, table[-80:, 10]).statistic, rel=1e-12)
+    rows = epochs(tmp_path)
+    assert list(rows[0])[3:8] == ["train_loss", "train_pearson", "val_loss", "val_pearson", "val_spearman"]
+    assert all(bool(row["val_spearman"]) == (val_fraction > 0) for row in rows)
+
+
 def test_the_best_epoch_of_a_regression_is_not_always_the_last(tmp_path, monkeypatch, diabetes):
     words, _ = diabetes
     monkeypatch.chdir(tmp_path)
@@ -128,6 +150,13 @@ def test_parts_that_do_not_fit_are_refused_in_a_line(tmp_path, monkeypatch, capf
     assert err.count("\n") == 1
     assert message in err
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_measure_of_two_classes_needs_two(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert lets_train(monkeypatch, MEASURES % ("Accuracy", "F1"), *QUIET) == 2
+    message = "lets-train: task.measures: F1 is made for 2 classes, and Digits has 10; leave it out"
+    assert capfd.readouterr().err.startswith(message)
 
 
 def test_classes_are_no_numbers_to_predict(tmp_path, monkeypatch, capfd):

@@ -11,10 +11,12 @@ from lets_runner.data.loader import DeviceLoader, TensorLoader
 from lets_runner.data.splits import Data, Examples, SplitData, Splits
 from lets_runner.data.stream import Share
 from lets_runner.data.table import LabelledTable, Table
+from lets_runner.data.text.glue import GLUE
 
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "GLUE",
     "Augmentation",
     "BrokenImage",
     "Data",

@@ -1,7 +1,7 @@
 """Data sets with one class to an example: every split has its share of each class, and labels can be spoiled."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class LabelledData(SplitData):
         ValueError: a setting out of its range.
     """
 
-    target_kind = "classes"
+    target_kind: Literal["classes", "numbers"] | None = "classes"
     confusions: ClassVar[dict[int, int] | None] = None  # classes, and what each is easily taken for
 
     def __init__(
@@ -67,6 +67,8 @@ class LabelledData(SplitData):
         return stratified(train.targets, self.val_fraction, seed=self.split_seed)
 
     def _spoiled(self, examples: Any, share: float, *, part: int) -> Any:
+        if not share:
+            return examples
         seed, labels = (self.noise_seed, part), examples.targets
         if self.noise == "symmetric":
             return replace(examples, targets=noisy_labels(labels, share, classes=self.classes, seed=seed))

@@ -13,7 +13,7 @@ from lets_runner.data.augment import Augmentation
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share, Stream
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Tensor]
 PLAIN = Augmentation()
 
 
@@ -21,7 +21,7 @@ class TensorLoader:
     """Batches (inputs, targets) of the examples as they are.
 
     Args:
-        examples: what to draw from.
+        examples: what to draw from: `Examples`, or what has `targets` and `to` like them.
         batch_size: of `batch`, over all processes; each pass over the examples leaves out a last incomplete batch.
         seed: of shuffling and augmentation. Loaders that are to differ need different seeds.
         device: where everything lives, whatever the share.
@@ -33,7 +33,7 @@ class TensorLoader:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Any,
         *,
         batch_size: int,
         seed: tuple[int, ...],
@@ -41,7 +41,7 @@ class TensorLoader:
         share: Share = WHOLE,
     ):
         self.stream = Stream(len(examples), batch_size=batch_size, seed=seed, share=share)
-        self.examples = Examples(examples.inputs.to(device), examples.targets.to(device))
+        self.examples: Any = examples.to(device)
         self.device = device
         self._order: tuple[int, Tensor] | None = None
 
@@ -60,11 +60,11 @@ class TensorLoader:
         for piece in self.stream.pieces(batch_size):
             yield self._plain(piece), self.examples.targets[piece]
 
-    def _drawn(self, index: Tensor, rows: slice, number: int) -> Tensor:
+    def _drawn(self, index: Tensor, rows: slice, number: int) -> Any:
         """The inputs of batch `number`: of `index`, which is the whole batch, those at `rows`."""
         return self.examples.inputs[index[rows]]
 
-    def _plain(self, piece: slice) -> Tensor:
+    def _plain(self, piece: slice) -> Any:
         """Inputs as they are measured."""
         return self.examples.inputs[piece]
 

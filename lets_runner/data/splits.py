@@ -34,6 +34,9 @@ class Examples:
     def __getitem__(self, index: Tensor) -> "Examples":
         return Examples(self.inputs[index], self.targets[index])
 
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(self.inputs.to(device), self.targets.to(device))
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -47,10 +50,11 @@ class Splits:
 class Data(ABC):
     """A data set as the runner sees it: what a model must fit, the parts, and how batches are made of a part."""
 
-    shape: tuple[int, ...]  # of one example's inputs; of an image (channels, height, width)
+    shape: Any  # of one example's inputs: of an image (channels, height, width); of a text what a model must know of it
     classes: int  # where targets are classes
     target_kind: Literal["classes", "numbers"] | None = None  # None: the data set does not say, and any task may try
     val_fraction: float  # of the training set that is held out; 0 for no validation set
+    varying: str | None = None  # why batches are not all of one shape, and the remedy; None where they are
 
     @property
     def outputs(self) -> int:

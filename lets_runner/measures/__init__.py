@@ -1,7 +1,9 @@
 """Measures: scores of predictions, made of sums over examples."""
 
 from lets_runner.measures.accuracy import Accuracy
-from lets_runner.measures.measure import Measure
+from lets_runner.measures.binary import F1, MCC
+from lets_runner.measures.correlation import Pearson, Spearman
+from lets_runner.measures.measure import Measure, PooledMeasure
 from lets_runner.measures.regression import SquaredError
 
-__all__ = ["Accuracy", "Measure", "SquaredError"]
+__all__ = ["F1", "MCC", "Accuracy", "Measure", "Pearson", "PooledMeasure", "Spearman", "SquaredError"]

@@ -17,6 +17,7 @@ class Measure(ABC):
 
     columns: tuple[Column, ...]  # what it comes to
     sums: tuple[str, ...]  # what it adds up
+    classes: int | None = None  # how many classes it is made for, where that matters
 
     @abstractmethod
     def add(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
@@ -28,3 +29,27 @@ class Measure(ABC):
     @abstractmethod
     def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
         """The columns, from the sums over `count` examples."""
+
+
+class PooledMeasure(Measure):
+    """A score of all examples at once, which no sums give: of ranks, say.
+
+    What it needs of every example is kept until the last one is measured. A whole epoch of training would have to be
+    kept in every checkpoint: its columns are of validation and test examples alone.
+    """
+
+    sums = ()
+
+    def add(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        return {}
+
+    def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
+        return {}
+
+    @abstractmethod
+    def keep(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What is needed of each example of one batch: (B, ...), on its device."""
+
+    @abstractmethod
+    def score(self, kept: Tensor) -> dict[str, float]:
+        """The columns, from what was kept of all examples, on the host."""

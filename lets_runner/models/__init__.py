@@ -5,6 +5,7 @@ from lets_runner.models.convnet import ConvNet
 from lets_runner.models.mlp import MLP
 from lets_runner.models.pyramidnet import PyramidNet
 from lets_runner.models.resnet import resnet18, resnet50
+from lets_runner.models.text import auto_text
 from lets_runner.models.vit import vit
 from lets_runner.models.wide_resnet import WideResNet
 
@@ -13,6 +14,7 @@ __all__ = [
     "ConvNet",
     "PyramidNet",
     "WideResNet",
+    "auto_text",
     "resnet18",
     "resnet50",
     "timm_model",

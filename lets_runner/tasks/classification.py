@@ -1,6 +1,7 @@
 """One class for every example: cross entropy and accuracy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +34,18 @@ class Classification(Task):
         super().__init__([Accuracy()] if measures is None else measures, selects=selects)
         self.label_smoothing = label_smoothing
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], *, per_sample: bool = False) -> Output:
+    def loss(self, model: nn.Module, batch: tuple[Any, Tensor], *, per_sample: bool = False) -> Output:
         return self._output(model, batch, self.label_smoothing, "none" if per_sample else "mean")
 
-    def measure(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Output:
+    def measure(self, model: nn.Module, batch: tuple[Any, Tensor]) -> Output:
         return self._output(model, batch, 0.0, "mean")
 
-    def split(self, batch: tuple[Tensor, Tensor], parts: int) -> list[Part]:
+    def split(self, batch: tuple[Any, Tensor], parts: int) -> list[Part]:
         return split_rows(batch, parts)
 
-    def _output(self, model: nn.Module, batch: tuple[Tensor, Tensor], smoothing: float, reduction: str) -> Output:
+    def _output(self, model: nn.Module, batch: tuple[Any, Tensor], smoothing: float, reduction: str) -> Output:
         inputs, labels = batch
         scores = model(inputs)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = functional.cross_entropy(scores, labels, label_smoothing=smoothing, reduction=reduction)
-        return Output(loss, len(labels), self.added(scores, labels))
+        return Output(loss, len(labels), self.added(scores, labels), self.kept(scores, labels))

@@ -1,6 +1,7 @@
 """Numbers for every example: mean squared error."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,17 +25,18 @@ class Regression(Task):
     def __init__(self, *, measures: Sequence[Measure] | None = None, selects: str = "mse"):
         super().__init__([SquaredError()] if measures is None else measures, selects=selects)
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor], *, per_sample: bool = False) -> Output:
+    def loss(self, model: nn.Module, batch: tuple[Any, Tensor], *, per_sample: bool = False) -> Output:
         inputs, targets = batch
         outputs = model(inputs)
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         if outputs.shape != targets.shape:
             raise ValueError(f"the model gives {tuple(outputs.shape)} for targets of {tuple(targets.shape)}")
         losses = (outputs - targets).square().flatten(1).mean(1)
-        return Output(losses if per_sample else losses.mean(), len(targets), self.added(outputs, targets))
+        sums, kept = self.added(outputs, targets), self.kept(outputs, targets)
+        return Output(losses if per_sample else losses.mean(), len(targets), sums, kept)
 
-    def measure(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Output:
+    def measure(self, model: nn.Module, batch: tuple[Any, Tensor]) -> Output:
         return self.loss(model, batch)
 
-    def split(self, batch: tuple[Tensor, Tensor], parts: int) -> list[Part]:
+    def split(self, batch: tuple[Any, Tensor], parts: int) -> list[Part]:
         return split_rows(batch, parts)

@@ -6,21 +6,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lets_runner.columns import Column, Columns
-from lets_runner.measures import Measure
+from lets_runner.measures import Measure, PooledMeasure
 
 
 @dataclass(frozen=True)
 class Output:
     """Of one batch: the loss, how many examples there were, and sums over them, 0-dim, by name.
 
-    The loss is the mean (0-dim) or, if asked for, every example's (B,); with gradient in training.
+    The loss is the mean (0-dim) or, if asked for, every example's (B,); with gradient in training. `kept` is what each
+    pooled measure keeps of the examples.
     """
 
     loss: Tensor
     count: int
     sums: Mapping[str, Tensor]
+    kept: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Task(ABC):
         self.sums = tuple(name for measure in self.measures for name in measure.sums)
         if len({*self.sums}) < len(self.sums):
             raise ValueError(f"measures: {', '.join(self.sums)}: two of them add up something of the same name")
+        self.pooled = tuple(measure for measure in self.measures if isinstance(measure, PooledMeasure))
+        if any("train" in column.when for measure in self.pooled for column in measure.columns):
+            raise ValueError("measures: a pooled one cannot be measured in training; let it say when=('val', 'test')")
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, *, per_sample: bool = False) -> Output:
@@ -79,8 +85,21 @@ class Task(ABC):
         outputs = outputs.detach()
         return {name: total for measure in self.measures for name, total in measure.add(outputs, targets).items()}
 
+    def kept(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
+        """What the pooled measures keep of one batch."""
+        return [measure.keep(outputs.detach(), targets) for measure in self.pooled]
 
-def split_rows(batch: tuple[Tensor, ...], parts: int) -> list[Part]:
-    """Tensors cut along their first dimension; parts differ by a row at most, and weigh what they hold."""
-    pieces = list(zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True))
-    return [Part(piece, len(piece[0]) * parts / len(batch[0])) for piece in pieces]
+    def pooled_scores(self, kept: Sequence[Tensor]) -> dict[str, float]:
+        """Their scores, from what was kept of all examples."""
+        return {
+            name: score
+            for measure, rows in zip(self.pooled, kept, strict=True)
+            for name, score in measure.score(rows).items()
+        }
+
+
+def split_rows(batch: Any, parts: int) -> list[Part]:
+    """Tensors, however nested, cut along their first dimension; parts differ by a row at most, and have its weight."""
+    leaves, spec = pytree.tree_flatten(batch)
+    pieces = list(zip(*(leaf.tensor_split(parts) for leaf in leaves), strict=True))
+    return [Part(pytree.tree_unflatten(list(piece), spec), len(piece[0]) * parts / len(leaves[0])) for piece in pieces]
