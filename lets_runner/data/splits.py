@@ -49,7 +49,9 @@ class Data(ABC):
 
     shape: tuple[int, ...]  # of one example's inputs; of an image (channels, height, width)
     classes: int  # where targets are classes
-    target_kind: Literal["classes", "numbers"] | None = None  # None: the data set does not say, and any task may try
+    # None: the data set does not say, and any task may try
+    target_kind: Literal["classes", "numbers", "sentences"] | None = None
+    varying_shapes = False  # whether batches differ in shape
     val_fraction: float  # of the training set that is held out; 0 for no validation set
 
     @property

@@ -2,6 +2,7 @@
 
 from lets_runner.models.catalogue import timm_model, torchvision_model
 from lets_runner.models.convnet import ConvNet
+from lets_runner.models.marian import marian
 from lets_runner.models.mlp import MLP
 from lets_runner.models.pyramidnet import PyramidNet
 from lets_runner.models.resnet import resnet18, resnet50
@@ -13,6 +14,7 @@ __all__ = [
     "ConvNet",
     "PyramidNet",
     "WideResNet",
+    "marian",
     "resnet18",
     "resnet50",
     "timm_model",
