@@ -27,7 +27,11 @@ from lets_runner.signature import check_settings
 from lets_runner.tasks import Task
 from lets_runner.trainer import ALONE, Loader, Trainer
 
-SUITABLE = {"classes": "task=classification", "numbers": "task=regression"}  # for targets of each kind
+SUITABLE = {  # for targets of each kind
+    "classes": "task=classification",
+    "numbers": "task=regression",
+    "sentences": "task=translation",
+}
 BF16_SMALLEST_RHO = 1e-2  # below, the change of a gradient drowns in bf16's rounding
 
 # What a constructor says of settings that it cannot use, or what comes of computing with them.
@@ -73,6 +77,7 @@ def build(
     make(cfg, "schedule", trial)
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
+    _check_examples(task, trial)
     steps = _steps(cfg, trial, data.varying)
 
     splits = processes.first(lambda: read_splits(data))
@@ -116,7 +121,12 @@ def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Mo
     task: Task = make(cfg, "task")
     _check_kinds(data, task)
     torch.manual_seed(cfg.seed)
-    return data, task, make(cfg, "model", data.shape, data.outputs).to(device)
+    model = make(cfg, "model", data.shape, data.outputs)
+    try:
+        task.check(model)
+    except ValueError as error:
+        raise config.user_error("model", error) from error
+    return data, task, model.to(device)
 
 
 def _check_kinds(data: Data, task: Task) -> None:
@@ -189,6 +199,17 @@ def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:
         )
 
 
+def _check_examples(task: Task, optimizer: RadiusRule) -> None:
+    """That the loss of the task can be had as the variant needs it."""
+    sam = optimizer.sam
+    if not task.per_example and (sam.per_sample or sam.splits_batch):
+        needs = "shards of equal weight" if sam.splits_batch else "the loss of every example"
+        raise UserError(
+            f"sam: {type(sam).__name__} needs {needs}, and {type(task).__name__} has a mean over tokens, of which "
+            "examples have more and fewer; take another sam"
+        )
+
+
 def _check_batches(cfg: DictConfig, optimizer: RadiusRule, processes: Processes) -> None:
     """That a batch can be cut into as many parts as there are processes, and microbatches or shards in each."""
     if (shard_size := optimizer.sam.shard_size) is None:
@@ -208,11 +229,14 @@ def _loaders(
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
 
-    share = Share(processes.rank, processes.size)
+    share = Share(processes.rank, processes.size, parts=cfg.accumulate)
 
     def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
         form: Any = {"device": device, "channels_last": channels_last, "share": share}
-        return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)
+        try:
+            return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)
+        except ValueError as error:
+            raise config.user_error("data", error) from error
 
     train = loader(splits.train, cfg.batch_size, 0, augmented=True)
     val_size = min(cfg.val_batch_size or cfg.batch_size, len(splits.val))

@@ -165,6 +165,7 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
         "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,
         "device": device_name(device),
         "processes": processes.size,
+        **({"signatures": dict(found)} if (found := parts.trainer.task.signatures) else {}),
         **environment(),
     }
     with _in_one_line(), run, closing(parts.data):

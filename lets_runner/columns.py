@@ -110,8 +110,9 @@ class Columns:
 
     @property
     def score(self) -> Column:
-        """The one to show beside the loss: what chooses, or the first score where that is the loss itself."""
-        return self.scores[0] if self.selects == "loss" and self.scores else self.selected
+        """The one to show beside the loss: what chooses, or where that is the loss itself the first validated score."""
+        validated = [column for column in self.scores if "val" in column.when]
+        return validated[0] if self.selects == "loss" and validated else self.selected
 
     def of(self, part: str) -> list[str]:
         """The columns of a csv file for one part, as in `val_loss`."""

@@ -47,7 +47,7 @@ class Trainer:
         autocast: makes the context in which every forward pass runs.
         checkpoint_every: steps between checkpoints within an epoch; None for epochs only.
         device: on which running sums live.
-        parts: into how many parts of equal size a training batch is cut; the optimizer gets a closure for each.
+        parts: into how many parts a training batch is cut; the optimizer gets a closure for each.
         val_parts: the same for a validation batch.
         processes: those that train together, each on loaders of its own share.
         steps: `EagerStep`, or another way to take steps of the optimizer on batches.
@@ -80,6 +80,7 @@ class Trainer:
         self.step = 0
         self.val_batches = 0  # used so far: a rule may do without in most steps, and files are read ahead in sequence
         self.seconds = 0.0
+        self.texts: dict[int, str] = {}  # of the examples that were measured last
         self.stopping = False  # all processes have agreed to
         self._asked_to_stop = False
         self._lr = float("nan")  # of the last step
@@ -130,17 +131,24 @@ class Trainer:
                 yield Record(steps, epoch, self.step, checkpoint=due)
                 started = time.perf_counter()
 
-    def measure(self, loader: Loader) -> dict[str, float]:
-        """Mean loss and scores over every example of `loader`, in evaluation mode."""
+    def measure(self, loader: Loader, part: str = "val") -> dict[str, float]:
+        """Mean loss and scores over every example of `loader`, in evaluation mode: those of a `part` of the data set.
+
+        `texts` is then what the model said of the examples of this process.
+        """
+        measure = self.task.examine if part == "test" else self.task.measure
         self.model.eval()
         totals, kept = self._zeros(), []
+        texts: dict[int, str] = {}
         with torch.no_grad(), self.autocast():
             for batch in loader.in_order():
-                output = self.task.measure(self.model, batch)
+                output = measure(self.model, batch)
                 totals += self._added(output)
                 kept.append(output.kept)
+                texts.update(output.texts)
         self.model.train()
-        return {**self._scores(totals), **self._pooled_scores(kept)}
+        self.texts = texts
+        return self._scores(totals, part, kept)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
@@ -234,11 +242,10 @@ class Trainer:
         ]
 
     def _end_epoch(self, started: float) -> dict[str, float]:
-        train = self._scores(self._totals)
+        train = self._scores(self._totals, "train")
         self._totals.zero_()
-        none = {column.name: float("nan") for column in self.task.columns.all}
-        val = none if self.val is None else self.measure(self.val)
-        test = {} if self.test is None else self.measure(self.test)
+        val = dict.fromkeys(self._names("val"), float("nan")) if self.val is None else self.measure(self.val)
+        test = {} if self.test is None else self.measure(self.test, "test")
         return {
             "epoch": self.step // len(self.train),
             "step": self.step,
@@ -258,19 +265,25 @@ class Trainer:
     def _added(self, output: Output) -> Tensor:
         """What adds up over batches and processes: loss · examples, the task's sums, examples."""
         loss = output.loss.detach().mean() * output.count
-        sums = [output.sums[name] for name in self.task.sums]
+        zero = torch.zeros_like(loss)
+        sums = [output.sums.get(name, zero) for name in self.task.sums]
         count = torch.full_like(loss, output.count, dtype=torch.float64)
         return torch.stack([loss.double(), *(total.double() for total in sums), count])
 
-    def _scores(self, totals: Tensor) -> dict[str, float]:
-        """What the totals of all processes come to: the mean loss, and the task's scores."""
+    def _scores(self, totals: Tensor, part: str, kept: Sequence[Sequence[Tensor]] = ()) -> dict[str, float]:
+        """What the totals of all processes come to, and what was kept: the mean loss, and the scores of this part."""
         loss, *sums, count = self.processes.sum(totals).tolist()
         scores = self.task.scores(dict(zip(self.task.sums, sums, strict=True)), int(count))
-        return {"loss": loss / count, **scores}
+        found = {"loss": loss / count, **scores, **self._pooled_scores(kept)}
+        return {name: found[name] for name in self._names(part)}
 
-    def _pooled_scores(self, kept: list[Sequence[Tensor]]) -> dict[str, float]:
+    def _names(self, part: str) -> list[str]:
+        """What is measured of this part."""
+        return [column.name for column in self.task.columns.all if part in column.when]
+
+    def _pooled_scores(self, kept: Sequence[Sequence[Tensor]]) -> dict[str, float]:
         """What measures of all examples of all processes come to, from what each batch gave them to keep."""
-        if not self.task.pooled:
+        if not (self.task.pooled and kept):
             return {}
         own = [torch.cat(pieces).cpu() for pieces in zip(*kept, strict=True)]
         return self.task.pooled_scores([torch.cat(parts) for parts in zip(*self.processes.gather(own), strict=True)])

@@ -27,7 +27,7 @@ SETTINGS = [
     *("epochs=1", "batch_size=64", "optimizer.lr=1e-3", "grad_clip=1", "precision=bf16"),
     *("progress=false", "device=cpu"),
 ]
-METHODS = {  # and where their radius stands, or starts
+METHODS: dict[str, tuple[str, list[float | None]]] = {  # and where their radius stands, or starts
     "erm": ("ERM", [None]),
     "sam": ("SAM", [0.01, 0.05]),
     "asam": ("ASAM", [0.1, 0.5]),

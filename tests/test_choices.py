@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from conftest import lets_train, write_cifar10, write_cifar100, write_csv, write_glue, write_imagenet
+from corpus import write_corpus
 
 from lets_runner import cli
 from lets_runner.report.curves import read_columns
@@ -21,6 +22,7 @@ SMALL = {
     "resnet18": ["model.stem=imagenet"],
     "resnet50": ["model.stem=imagenet"],
     "timm": ["model.name=test_resnet"],
+    "transformer_iwslt": ["model.layers=1", "model.width=12", "model.hidden=16", "model.heads=2"],
     "torchvision": ["model.name=shufflenet_v2_x0_5"],
     "auto_text": ["model.depth=1", "model.width=16"],
     "deberta_base": ["model.pretrained=null", "model.depth=1", "model.width=16", "model.heads=2"],
@@ -63,13 +65,22 @@ def glue(root, model="auto_text"):
     return [*words, f"model={model}", *SMALL[model]]
 
 
+def iwslt14(root):
+    settings = [f"data.root={write_corpus(root)}", "data.merges=30", "data.max_tokens=160", "task.beam=2"]
+    return [*settings, "task=translation", "model=transformer_iwslt", *SMALL["transformer_iwslt"]]
+
+
 FILES = {"cifar10": cifar10, "cifar100": cifar100, "imagenet": imagenet}
 FILES |= {"table": table, "labelled_table": labelled_table, "digits": lambda root: [], "glue": glue}
+FILES |= {"iwslt14": iwslt14}
 
 
 def words_for(group, choice, root):
     """What the command line needs beside the choice, for it to be quick and to have its data."""
     words = ["epochs=1", "batch_size=12", "progress=false", "data.val_fraction=0.5", "precision=fp32"]
+    if "iwslt" in choice or choice == "translation":
+        words.remove("data.val_fraction=0.5")  # it has a validation set of its own
+        return [*words, "data=iwslt14", *iwslt14(root), *(ONE_OF_A_SWEEP[:2] if group == "experiment" else [])]
     if group == "data":
         return [*words, *FILES[choice](root)]
     if group == "task" and choice == "regression":

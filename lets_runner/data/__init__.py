@@ -12,6 +12,7 @@ from lets_runner.data.splits import Data, Examples, SplitData, Splits
 from lets_runner.data.stream import Share
 from lets_runner.data.table import LabelledTable, Table
 from lets_runner.data.text.glue import GLUE
+from lets_runner.data.text.parallel import ParallelText
 
 __all__ = [
     "CIFAR10",
@@ -29,6 +30,7 @@ __all__ = [
     "ImageNet",
     "LabelledData",
     "LabelledTable",
+    "ParallelText",
     "Share",
     "SplitData",
     "Splits",

@@ -52,7 +52,8 @@ class Data(ABC):
 
     shape: Any  # of one example's inputs: of an image (channels, height, width); of a text what a model must know of it
     classes: int  # where targets are classes
-    target_kind: Literal["classes", "numbers"] | None = None  # None: the data set does not say, and any task may try
+    # None: the data set does not say, and any task may try
+    target_kind: Literal["classes", "numbers", "sentences"] | None = None
     val_fraction: float  # of the training set that is held out; 0 for no validation set
     varying: str | None = None  # why batches are not all of one shape, and the remedy; None where they are
 

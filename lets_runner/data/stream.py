@@ -12,12 +12,16 @@ import numpy as np
 class Share:
     """What process `rank` of `size` that train together takes of every batch; everything by default.
 
+    Args:
+        parts: microbatches that each process cuts its rows into.
+
     Raises:
         ValueError: there is no such rank.
     """
 
     rank: int = 0
     size: int = 1
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:

@@ -2,6 +2,7 @@
 
 from lets_runner.models.catalogue import timm_model, torchvision_model
 from lets_runner.models.convnet import ConvNet
+from lets_runner.models.marian import marian
 from lets_runner.models.mlp import MLP
 from lets_runner.models.pyramidnet import PyramidNet
 from lets_runner.models.resnet import resnet18, resnet50
@@ -15,6 +16,7 @@ __all__ = [
     "PyramidNet",
     "WideResNet",
     "auto_text",
+    "marian",
     "resnet18",
     "resnet50",
     "timm_model",

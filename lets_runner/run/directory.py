@@ -19,6 +19,7 @@ from lets_runner.run.files import (
     CHECKPOINTS,
     CONFIG,
     EPOCHS,
+    HYPOTHESES,
     LAST,
     PREVIOUS,
     STEPS,
@@ -101,6 +102,12 @@ class Run:
         """Replace `summary.json`; numbers that are not finite become null."""
         with writing(self.directory):
             write_json(self.directory / SUMMARY, facts)
+
+    def write_hypotheses(self, texts: dict[int, str]) -> None:
+        """What the model said of the test examples, in their order, a line each."""
+        text = "".join(f"{texts[number]}\n" for number in sorted(texts))
+        with writing(self.directory):
+            write_whole(self.directory / HYPOTHESES, lambda file: file.write(text.encode()))
 
     def append(self, record: Record) -> None:
         """Add the rows of `record` to the csv files."""

@@ -36,11 +36,15 @@ def result(summary: Mapping[str, Any]) -> str:
     Raises:
         ValueError, TypeError: the summary is none that a run has written.
     """
-    column = written(summary).selected
+    columns = written(summary)
+    column = columns.selected
     text = f"test {column.words} {column.show(_number(summary, f'test_{column.name}'))}"
     val = _number(summary, f"val_{column.name}")
     if not math.isnan(val):
         text += f" (validation {column.show(val)})"
+    for other in columns.scores:
+        if other.when == PARTS[2:] and other != column:
+            text += f", {other.words} {other.show(_number(summary, f'test_{other.name}'))}"
     start, rho = _number(summary, "rho_start"), _number(summary, "rho")
     if not math.isnan(rho):
         text += f", rho {rho:.4g}" if math.isnan(start) else f", rho {start:.4g} -> {rho:.4g}"

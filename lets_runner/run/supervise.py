@@ -57,7 +57,8 @@ def supervise(
             try:
                 _record(run, trainer, facts, progress=progress, trackers=trackers)
                 measured = _tested(trainer, test)
-                trainer.processes.only(lambda: _conclude(run, trainer, measured, facts))
+                texts = _said(trainer) if measured else {}
+                trainer.processes.only(lambda: _conclude(run, trainer, measured, texts, facts))
             except BaseException as error:
                 _note(run, trainer, error, facts)
                 raise
@@ -79,7 +80,8 @@ def follow(trainer: Trainer, test: Loader) -> None:
         for record in trainer.records():
             if record.checkpoint:
                 trainer.state_dict()
-    _tested(trainer, test)
+    if _tested(trainer, test):
+        _said(trainer)
     trainer.processes.only(lambda: None)  # until everything is written
     if trainer.stopping:
         _pass_on(received)
@@ -192,11 +194,20 @@ def _tested(trainer: Trainer, test: Loader) -> dict[str, float]:
             f"all {trainer.step} steps were skipped: every loss or gradient was non-finite, and nothing was learned; "
             "sam.nonfinite=raise says where it begins, a lower learning rate or precision=fp32 may help"
         )
-    return {f"test_{name}": value for name, value in trainer.measure(test).items()}
+    return {f"test_{name}": value for name, value in trainer.measure(test, "test").items()}
 
 
-def _conclude(run: Run, trainer: Trainer, measured: dict[str, float], facts: dict[str, Any]) -> None:
+def _said(trainer: Trainer) -> dict[int, str]:
+    """What the model said of the test examples of all processes, where it says anything."""
+    return {number: text for texts in trainer.processes.gather(trainer.texts) for number, text in texts.items()}
+
+
+def _conclude(
+    run: Run, trainer: Trainer, measured: dict[str, float], texts: dict[int, str], facts: dict[str, Any]
+) -> None:
     """The last that can fail of a run: what comes after this undoes nothing."""
+    if texts:
+        run.write_hypotheses(texts)
     status = "finished" if measured else "interrupted"
     run.summarise(status=status, error=None, **facts, **progress_of(run, trainer), **measured)
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -16,14 +16,16 @@ from lets_runner.measures import Measure, PooledMeasure
 class Output:
     """Of one batch: the loss, how many examples there were, and sums over them, 0-dim, by name.
 
-    The loss is the mean (0-dim) or, if asked for, every example's (B,); with gradient in training. `kept` is what each
-    pooled measure keeps of the examples.
+    The loss is the mean (0-dim) or, if asked for, every example's (B,); with gradient in training. What it is a mean
+    over, tokens say, is what `count` counts. A sum that is not there is 0. `kept` is what each pooled measure keeps of
+    the examples, and `texts` are what the model said of examples, by their numbers.
     """
 
     loss: Tensor
     count: int
     sums: Mapping[str, Tensor]
     kept: Sequence[Tensor] = ()
+    texts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Task(ABC):
         ValueError: two measures have a column or a sum of the same name; no column is called `selects`.
     """
 
-    target_kind: Literal["classes", "numbers"] | None = None  # what a data set must have; None: the task finds out
+    # what a data set must have; None: the task finds out
+    target_kind: Literal["classes", "numbers", "sentences"] | None = None
+    per_example = True  # whether the loss is a mean over examples, each with a loss of its own and of one weight
 
     def __init__(self, measures: Sequence[Measure], *, selects: str, loss: Column = Columns.loss):
         self.measures = list(measures)
@@ -72,18 +76,30 @@ class Task(ABC):
     def measure(self, model: nn.Module, batch: Any) -> Output:
         """As reported, without."""
 
+    def examine(self, model: nn.Module, batch: Any) -> Output:
+        """As `measure`, with what is measured of the test set alone."""
+        return self.measure(model, batch)
+
     @abstractmethod
     def split(self, batch: Any, parts: int) -> list[Part]:
         """The batch in so many parts, as equal as can be."""
+
+    def check(self, model: nn.Module) -> None:  # noqa: B027 - most find out by themselves
+        """Raise ValueError, in one line, where the task has no use for such a model."""
+
+    @property
+    def signatures(self) -> Mapping[str, str]:
+        """How columns were computed, in words that others know, for the summary of a run."""
+        return {}
 
     def scores(self, sums: Mapping[str, float], count: int) -> dict[str, float]:
         """The scores of `count` examples, from the sums over them."""
         return {name: score for measure in self.measures for name, score in measure.scores(sums, count).items()}
 
-    def added(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The sums of one batch."""
-        outputs = outputs.detach()
-        return {name: total for measure in self.measures for name, total in measure.add(outputs, targets).items()}
+    def added(self, outputs: Tensor, targets: Tensor, measures: Sequence[Measure] | None = None) -> dict[str, Tensor]:
+        """The sums of one batch; of all measures, or of some."""
+        outputs, measures = outputs.detach(), self.measures if measures is None else measures
+        return {name: total for measure in measures for name, total in measure.add(outputs, targets).items()}
 
     def kept(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
         """What the pooled measures keep of one batch."""

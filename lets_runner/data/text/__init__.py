@@ -1,1 +1,1 @@
-"""Texts as ids of tokens."""
+"""Data sets of texts, as numbers of tokens."""

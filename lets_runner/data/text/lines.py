@@ -1,0 +1,45 @@
+"""Lines of a text file."""
+
+from pathlib import Path
+
+from lets_runner.data.regular import check_regular
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file in UTF-8, with single spaces between words; nothing but a line feed ends a line.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is not UTF-8, empty, or has a line without words; one line that names the place.
+    """
+    check_regular(path)
+    content = path.read_bytes()
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    if not lines:
+        raise ValueError(f"{path}: is empty")
+    return [_decoded(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def read_pair(paths: tuple[Path, Path]) -> tuple[list[str], list[str]]:
+    """Two files whose lines belong together.
+
+    Raises:
+        ValueError: besides, one has more lines than the other.
+    """
+    first, second = (read_lines(path) for path in paths)
+    if len(first) != len(second):
+        raise ValueError(
+            f"{paths[0]} has {len(first)} lines, and {paths[1]} has {len(second)}: line by line they must translate "
+            "each other"
+        )
+    return first, second
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        words = line.decode("utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, line {number}: is not UTF-8 ({error.reason})") from error
+    if not words:
+        raise ValueError(f"{path}, line {number}: has no words; leave out such a pair in both languages")
+    return " ".join(words)

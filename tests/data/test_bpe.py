@@ -1,0 +1,105 @@
+"""Byte-pair encoding against subword-nmt's algorithm written out, and codes that are learned the same everywhere."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from corpus import pairs
+
+from lets_runner.data.text.bpe import END, Vocabulary, learned, read_codes, read_tokens
+from lets_runner.tokens import SPECIAL, UNKNOWN
+
+LINES = [line for pair in pairs(80) for line in pair] + ["übermäßig naïve &apos;s 数 数学", "a", "abab ab ababab"]
+
+
+def oracle_merges(lines, count):
+    """Learn BPE as Sennrich et al. have it in their algorithm 1; ties are whoever's, so counts alone are compared."""
+    words = Counter((*word[:-1], word[-1] + END) for line in lines for word in line.split())
+    pairs = Counter()
+    for word, times in words.items():
+        for pair in zip(word, word[1:], strict=False):
+            pairs[pair] += times
+    return pairs.most_common(count)
+
+
+def oracle_segments(word, merges):
+    """Apply merges one after the other, in the order in which they were learned."""
+    pieces = [*word[:-1], word[-1] + END]
+    for first, second in merges:
+        place = 0
+        while place < len(pieces) - 1:
+            if pieces[place] == first and pieces[place + 1] == second:
+                pieces[place : place + 2] = [first + second]
+            place += 1
+    return pieces
+
+
+@pytest.mark.parametrize("count", [1, 30, 500])
+def test_words_are_cut_as_by_the_algorithm(count):
+    merges = learned(LINES, count)
+    vocabulary = Vocabulary(merges, LINES)
+    for line in LINES:
+        expected = [piece for word in line.split() for piece in oracle_segments(word, merges)]
+        assert [vocabulary.tokens[number] for number in vocabulary.encode([line])[0]] == expected
+
+
+def test_the_first_merge_is_of_the_most_frequent_pair():
+    [(pair, times), (_, others)] = oracle_merges(LINES, 2)
+    assert times > others
+    assert learned(LINES, 1) == [pair]
+
+
+def test_merges_are_the_same_in_every_process(tmp_path):
+    code = (
+        "import sys; from lets_runner.data.text.bpe import learned; "
+        f"print(learned(open({str(tmp_path / 'lines')!r}).read().splitlines(), 200))"
+    )
+    (tmp_path / "lines").write_text("\n".join(LINES))
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+        for _ in range(4)
+    }
+    assert found == {f"{learned(LINES, 200)}\n"}
+
+
+def test_text_comes_back_and_strangers_are_unknown():
+    vocabulary = Vocabulary(learned(LINES, 100), LINES)
+    assert [vocabulary.text(numbers) for numbers in vocabulary.encode(LINES)] == LINES
+    assert vocabulary.tokens[:3] == SPECIAL
+    [numbers] = vocabulary.encode(["hund ж"])
+    assert numbers[-1] == UNKNOWN and (numbers != UNKNOWN).sum() == len(numbers) - 1
+    assert vocabulary.text([*numbers, 1, 0, 0]) == "hund <unk>"
+    assert vocabulary.text([UNKNOWN, *vocabulary.encode(["hund"])[0]]) == "<unk> hund"
+
+
+def test_the_vocabulary_is_ordered_by_frequency_and_may_be_given():
+    merges = learned(LINES, 100)
+    vocabulary = Vocabulary(merges, LINES)
+    counts = Counter(number for numbers in vocabulary.encode(LINES) for number in numbers.tolist())
+    assert [counts[number] for number in range(3, len(vocabulary))] == sorted(counts.values(), reverse=True)
+    few = Vocabulary(merges, LINES, vocabulary.tokens[3:9])
+    assert len(few) == 9
+    assert few.encode(["der ж"])[0].tolist() == [few.tokens.index("der</w>"), UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a b"], "must begin with the line '#version: 0.2'"),
+        (["#version: 0.2", "a b", "a b c"], "line 3: 'a b c' is not two pieces"),
+        (["#version: 0.2", "ab"], "line 2: 'ab' is not two pieces"),
+    ],
+)
+def test_codes_of_another_form_are_named(tmp_path, lines, message):
+    with pytest.raises(ValueError, match=message):
+        read_codes(tmp_path / "codes", lines)
+
+
+def test_files_of_codes_and_pieces_are_subword_nmts(tmp_path):
+    assert read_codes(tmp_path / "codes", ["#version: 0.2", "e n</w>", "t h"]) == [("e", "n</w>"), ("t", "h")]
+    assert read_tokens(tmp_path / "vocab", ["the 12", "th@@ 3"]) == ["the</w>", "th"]
+    with pytest.raises(ValueError, match="line 2: 'th@@' is not a piece and how often"):
+        read_tokens(tmp_path / "vocab", ["the 12", "th@@"])
+    with pytest.raises(ValueError, match="has a piece twice"):
+        read_tokens(tmp_path / "vocab", ["the 12", "the 3"])
