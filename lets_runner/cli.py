@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lets_runner import config, slurm
+from lets_runner import config, rerun, slurm
 from lets_runner.build import build, device_name, make, pick_device, processes_of
 from lets_runner.config import OwnError, TakenError, UserError
 from lets_runner.console import complain, warn
@@ -34,7 +35,7 @@ from lets_runner.run.environment import environment, reset_peak_memory
 from lets_runner.run.files import UnwritableError, read_summary
 from lets_runner.run.summary import score
 from lets_runner.run.supervise import again, follow, supervise
-from lets_runner.sweep import mark
+from lets_runner.sweep import mark, search
 from lets_runner.trackers import Guard, Tracker
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +49,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     failures: list[BaseException] = []
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(partial(_job, failures))()
+        name, sys.argv[1:] = rerun.primary(sys.argv[1:], CONF)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_job, failures, sys.argv[1:]))()
     except UserError as error:  # before a run had begun, in a sweep
         failures.append(error)
         _complain(error)
@@ -84,7 +86,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     warn(str(message))
 
 
-def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
+def _job(failures: list[BaseException], words: list[str], cfg: DictConfig) -> float | None:
     """One run; a failure is reported at once and kept for the exit code, and in a sweep the other runs go on.
 
     Returns what the task selects by on validation, for sweepers that want a number: more is better.
@@ -92,11 +94,11 @@ def _job(failures: list[BaseException], cfg: DictConfig) -> float | None:
     config.register()  # some launchers take it to another process
     slurm.as_torchrun()
     with accepted() as begin:
-        return _run(failures, cfg) if begin else None
+        return _run(failures, words, cfg) if begin else None
     return None  # interrupted, and saved
 
 
-def _run(failures: list[BaseException], cfg: DictConfig) -> float | None:
+def _run(failures: list[BaseException], words: list[str], cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     sweep = job.mode == RunMode.MULTIRUN
     named = config.names(job.runtime.choices)
@@ -110,7 +112,7 @@ def _run(failures: list[BaseException], cfg: DictConfig) -> float | None:
         with _in_one_line():
             if sweep:
                 mark(directory)
-            train(cfg, directory, named)
+            train(cfg, directory, named, search(job.sweeper, words) if sweep else {})
         return score(read_summary(directory))
     except (UserError, FloatingPointError) as error:
         failures.append(error)
@@ -137,8 +139,10 @@ def _leave_note(directory: Path, text: str, *, seed: int) -> None:
             Run(directory, config="").summarise(status="failed", error=text, seed=seed)
 
 
-def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
-    """Train one configuration to its end, or on from where it stopped; `named` goes into the summary.
+def train(
+    cfg: DictConfig, directory: Path, named: dict[str, str], more: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Train one configuration to its end, or on from where it stopped; `named` and `more` go into the summary.
 
     Raises:
         UserError: before anything is written, if the configuration cannot be run; later, at an image that cannot be
@@ -156,10 +160,12 @@ def train(cfg: DictConfig, directory: Path, named: dict[str, str]) -> None:
     reset_peak_memory(device)
     trackers = {key: make(cfg, f"logger.{key}") for key in cfg.logger}
     parts = build(cfg, device, processes)
+    rerun.check_steps(cfg)
     columns = parts.trainer.task.columns
     run = Run(directory, config.to_yaml(cfg), columns=columns, test_columns=cfg.test_each_epoch, seed=cfg.seed)
     facts = {
         **named,
+        **more,
         "seed": cfg.seed,
         "data_identity": parts.identity,
         "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,

@@ -61,8 +61,18 @@ class Checkpoint:
 
 
 @dataclass
+class Origin:
+    """The configuration that is run again: its hash, that of its content, and the steps it was resolved for."""
+
+    configuration: str = MISSING
+    content: str = MISSING
+    total_steps: int | None = None
+
+
+@dataclass
 class Derived:
     total_steps: int | None = MISSING
+    origin: Origin | None = None
 
 
 @dataclass
@@ -176,6 +186,12 @@ def split(cfg: DictConfig) -> tuple[DictConfig, dict[str, str]]:
 
 def identity(cfg: DictConfig) -> str:
     """A hash that stands for the configuration, seed and destination apart."""
+    content, origin = content_hash(cfg), OmegaConf.select(cfg, "derived.origin")
+    return content if origin is None or origin.content != content else origin.configuration
+
+
+def content_hash(cfg: DictConfig) -> str:
+    """As `identity`, of the values as they stand there: a resolved configuration has another than it was made from."""
     kept = {key: value for key, value in _plain(cfg, resolve=False).items() if key not in ASIDE}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ASIDE_OF_DATA}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -191,9 +207,9 @@ def method_name(sam: str, radius: str) -> str:
 
 
 def names(choices: dict[str, Any]) -> dict[str, str]:
-    """What to call a run, from the words chosen in each group."""
-    method = method_name(str(choices.get("sam")), str(choices.get("radius")))
-    return {"data": str(choices.get("data")), "model": str(choices.get("model")), "method": method}
+    """What to call a run, from the words chosen in each group; a configuration that is run again has the last alone."""
+    method = method_name(str(choices["sam"]), str(choices.get("radius"))) if "sam" in choices else choices.get("method")
+    return {"data": str(choices.get("data")), "model": str(choices.get("model")), "method": str(method)}
 
 
 def run_directory(cfg: DictConfig, named: dict[str, str]) -> Path:
@@ -209,12 +225,20 @@ def run_directory(cfg: DictConfig, named: dict[str, str]) -> Path:
 
 def to_yaml(cfg: DictConfig) -> str:
     """The whole configuration, resolved; two are the same if their first lines are."""
-    return f"# {identity(cfg)}\n" + OmegaConf.to_yaml(cfg, resolve=True)
+    return f"# {identity(cfg)}\n" + OmegaConf.to_yaml(OmegaConf.create(_whole(cfg)))
 
 
 def to_tell(cfg: DictConfig) -> dict[str, Any]:
     """The configuration for trackers to show, resolved; nothing about themselves, such as where they are."""
-    return {key: value for key, value in _plain(cfg, resolve=True).items() if key != "logger"}
+    return {key: value for key, value in _whole(cfg).items() if key != "logger"}
+
+
+def _whole(cfg: DictConfig) -> dict[str, Any]:
+    """Resolved, and what it is another run of only where there is one."""
+    plain = _plain(cfg, resolve=True)
+    if plain["derived"].get("origin") is None:
+        plain["derived"].pop("origin", None)
+    return plain
 
 
 def _plain(cfg: DictConfig, *, resolve: bool) -> dict[str, Any]:

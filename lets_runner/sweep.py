@@ -1,9 +1,11 @@
 """A sweep: runs by their directories, which tell what is done, whatever launched them and however that ended."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lets_runner.console import complain
 from lets_runner.run.files import read_summary, writing
@@ -78,6 +80,22 @@ class Sweep:
     def _roots(self) -> list[Path]:
         """What all directories have in common: <output> of <output>/<names>/<hash>/<seed>."""
         return sorted({directory.parents[2] for directory in self.jobs})
+
+
+def search(sweeper: Any, words: Sequence[str]) -> dict[str, Any]:
+    """For the summary of a trial: which study it belongs to, and what that varies. Empty of any other sweep.
+
+    Args:
+        sweeper: Hydra's configuration of it.
+        words: of the command line that began the search.
+    """
+    if "study_name" not in sweeper:
+        return {}
+    overrides = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    overrides += [word for word in words if not word.startswith("-") and "=" in word]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    varied = {override.key_or_group: override.is_sweep_override() for override in parsed}  # the last one counts
+    return {"search": {"study": str(sweeper.study_name), "over": sorted(key for key, is_it in varied.items() if is_it)}}
 
 
 def mark(directory: Path) -> None:

@@ -146,7 +146,7 @@ def test_as_a_module_in_a_process_of_its_own(tmp_path):
     directory = tmp_path / done.stdout.strip().split(" in ")[1]
     assert (directory / "summary.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    for word in ("34/34", "loss ", "rho ", "accuracy "):
+    for word in ("step 34 of 34", "loss ", "rho ", "accuracy "):
         assert word in done.stderr
     refused = subprocess.run([*command, "sam.roh=1"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 2

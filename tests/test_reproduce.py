@@ -3,10 +3,13 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -85,8 +88,28 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS three but for the last
     assert runs == 5 * (32 + 5 + 8)
     assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
-    assert " of this machine" in out
+    assert re.search(r", about [1-9]0*(,000)* (minute|hour)s? of this machine", out), out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ([0.1, 30, 80], "1 minute"),
+        ([100, 130, 149], "2 minutes"),
+        ([1700, 2000], "30 minutes"),
+        ([3600, 5000], "1 hour"),
+        ([2.6 * 3600, 3.4 * 3600], "3 hours"),
+        ([36 * 3600, 44 * 3600], "40 hours"),
+        ([1999 * 3600], "2,000 hours"),
+    ],
+)
+def test_hours_are_those_of_the_estimate_before(seconds, words):
+    """Times vary by a tenth and more; what is said of them shall not."""
+    loader = SourceFileLoader("reproduce", str(SCRIPT))
+    script = module_from_spec(spec_from_loader("reproduce", loader))
+    loader.exec_module(script)
+    assert {script.length(number) for number in seconds} == {words}
 
 
 def test_what_makes_a_method_cheaper_is_counted(tmp_path):

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from conftest import lets_train
+from omegaconf import OmegaConf
 
 from hydra_plugins.lets_sweeper import combinations
 from lets_runner import cli, config
+from lets_runner.report.runs import find
+from lets_runner.report.selection import fold
 from lets_runner.run.directory import Run
-from lets_runner.sweep import Sweep, mark
+from lets_runner.sweep import Sweep, mark, search
 
 QUICK = ("model=mlp", "epochs=1", "progress=false")
 
@@ -139,6 +142,21 @@ def test_a_search_for_the_radius(tmp_path):
         line for line in (tmp_path / "optimization_results.yaml").read_text().splitlines() if "best_value" in line
     ]
     assert float(line.split()[1]) == pytest.approx(best["val_accuracy"])
+    assert [s["search"] for s in found] == [{"study": "rho", "over": ["sam.rho"]}] * 3
+    folded = find([tmp_path])
+    fold(folded)
+    assert [run.summary["val_accuracy"] for run in folded.runs] == [best["val_accuracy"]]
+    assert len(folded.of("searched")) == 2
+
+
+def test_what_a_search_varies():
+    sweeper = {"study_name": "rho", "params": {"sam.rho": "tag(log, interval(0.005, 1.0))", "epochs": 3}}
+    words = ["-m", "--config-dir", "x=y", "optimizer.lr=interval(0.01,0.1)", "method=sam,asam", "seed=0"]
+    assert search(OmegaConf.create(sweeper), words) == {
+        "search": {"study": "rho", "over": ["method", "optimizer.lr", "sam.rho"]}
+    }
+    assert search(OmegaConf.create(sweeper), ["sam.rho=0.1"])["search"]["over"] == []
+    assert search(OmegaConf.create({"params": {"sam.rho": "0.1,0.2"}}), ["seed=1,2"]) == {}
 
 
 def stems(group):

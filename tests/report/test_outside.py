@@ -1,8 +1,10 @@
 """What comes from outside, without a change here: a task's scores, a metric, a figure."""
 
 import csv
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +65,15 @@ def test_a_figure_that_fails_is_named_and_takes_no_other_with_it(mine, capsys):
         "myfigures.py, line 18)"
     )
     assert len(list((mine / "out" / "figures").glob("*gap-over-radius.png"))) == 3
+
+
+def test_the_figure_of_the_guide_is_drawn(mine, capsys):
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", guide, re.S) if block.startswith("# myfigures.py")]
+    (mine / "src" / "guidefigures.py").write_text(code, encoding="utf-8")
+    command.main([str(mine / "runs"), "--figure", "guidefigures:gap_over_radius", "--out", str(mine / "out")])
+    assert capsys.readouterr().err == ""
+    assert len(list((mine / "out" / "figures").glob("*gap-over-radius.png"))) == 4
 
 
 def rows(text, title):
