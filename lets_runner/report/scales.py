@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-ENOUGH = 0.4  # share of an axis on which what matters can be told apart
+ENOUGH = 0.25  # share of an axis on which what matters can be told apart
 SQUEEZED = 0.18  # share that is left to what lies below, and above
 MARGIN = 0.08  # around what matters, in units of its height
 FAR = 3  # times as far from the best as the median is: does not matter
@@ -59,9 +59,9 @@ def magnify(axes: Axes, inner: tuple[float, float], outer: tuple[float, float]) 
 
 def _ticks(low: float, high: float, bottom: float, top: float) -> list[float]:
     """Some between `low` and `high`, and one in the middle of what is squeezed on either side."""
-    inside = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    inside = [tick for tick in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     outside = []
     for edge, other in ((bottom, low), (high, top)):
-        ticks = [tick for tick in MaxNLocator(3).tick_values(edge, other) if edge < tick < other]
+        ticks = [tick for tick in MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(edge, other) if edge < tick < other]
         outside += ticks[len(ticks) // 2 : len(ticks) // 2 + 1]
     return sorted([*inside, *outside])

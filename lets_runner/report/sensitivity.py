@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lets_runner.columns import Column as Score
 from lets_runner.report.choice import few, note
 from lets_runner.report.grid import RADIUS, RHO, Cell, Grid, Row, grouped
-from lets_runner.report.panels import BAND, DASHES, Sheet, logarithmic, percent, show_unit
+from lets_runner.report.panels import BAND, DASHES, Look, Sheet, logarithmic, looks_of, percent, show_unit
 from lets_runner.report.sample import Sample, sample
 from lets_runner.report.scales import beside, focus, magnify
 from lets_runner.report.trajectories import Styles, noise_title, titled
@@ -30,7 +30,7 @@ def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
         return None
     rows = [row for row in grid.rows if any(line[0].row == row for line in fixed)]
     sheet = _sheet("fixed ρ as lines; learned or scheduled ρ as bands, marked at their start", rows, len(variants))
-    dashes = _dashes(fixed, RHO)
+    dashes, looks = _dashes(fixed, RHO), _band_looks(_moving(grid), styles)
     squeezed = False
     for variant, panels in zip(variants, sheet.axes, strict=True):
         panels[0].set_ylabel(f"{_title(grid)}, {variant}", fontsize=9)
@@ -40,7 +40,7 @@ def over_fixed_radius(grid: Grid, styles: Styles) -> Figure | None:
             ]
             lines = [line for line in fixed if line[0].row == row and _variant(line[0]) == variant]
             there = [*moving, *(cell for line in lines for cell in line)]
-            _draw_bands(sheet, axes, moving, _places(there, RHO), styles)
+            _draw_bands(sheet, axes, moving, _places(there, RHO), looks)
             _draw_lines(sheet, axes, lines, RHO, styles, dashes)
             _radius_axis(axes, there, "ρ")
             squeezed |= _magnify(axes, lines, moving)
@@ -192,17 +192,28 @@ def _draw_lines(sheet: Sheet, axes: Axes, lines: list[Line], key: str, styles: S
         show_unit(axes.yaxis, line[0].selected)
 
 
-def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], extent: list[float], styles: Styles) -> None:
+def _band_looks(cells: list[Cell], styles: Styles) -> dict[str, Look]:
+    """By label: settings of one method in paler and paler tones; the start is where the marker is."""
+    first = {_band_label(cell): cell.column for cell in reversed(cells)}
+    looks = looks_of(sorted(first.values(), key=lambda column: column.order), styles)
+    return {label: looks[column] for label, column in first.items()}
+
+
+def _band_label(cell: Cell) -> str:
+    return cell.column.label_without(RADIUS)
+
+
+def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], extent: list[float], looks: dict[str, Look]) -> None:
     """Scores as horizontal lines, with bands of one standard deviation, and markers at the ρ they started at."""
     for cell in cells:
         low, high = _span(cell)
-        mean, style = (low + high) / 2, styles[cell.column.method.word]
-        axes.axhspan(low, high, color=style.colour, alpha=BAND / 2, linewidth=0)
-        axes.axhline(mean, color=style.colour, linewidth=0.8, alpha=0.6)
+        tone = looks[_band_label(cell)].tone
+        axes.axhspan(low, high, color=tone, alpha=BAND / 2, linewidth=0)
+        axes.axhline((low + high) / 2, color=tone, linewidth=0.8, alpha=0.6)
     for same in grouped(cells, lambda cell: _place(cell, RHO)):
         for number, cell in enumerate(same):
-            look = styles[cell.column.method.word]
-            start, label = _place(cell, RHO), cell.column.label_without(RADIUS)
+            start, label = _place(cell, RHO), _band_label(cell)
+            look = looks[label]
             x = (
                 [EDGE - NEXT * number]
                 if start is None
@@ -212,7 +223,7 @@ def _draw_bands(sheet: Sheet, axes: Axes, cells: list[Cell], extent: list[float]
             [handle] = axes.plot(
                 x,
                 [_sample(cell).mean],
-                color=look.colour,
+                color=look.tone,
                 marker=look.marker,
                 linewidth=0.8,
                 markersize=6,

@@ -233,3 +233,17 @@ def test_errors_are_drawn_as_they_are_and_named(tmp_path):
     assert above.lines[0].get_ydata() == pytest.approx(np.mean(measured, 0))
     assert (above.get_ylabel(), below.get_ylabel()) == ("validation mse", "validation loss")
     assert above.yaxis.get_major_formatter()(0.5) != "0.5 %"
+
+
+def test_bands_of_one_method_are_told_apart_by_their_settings(tmp_path):
+    for rho in (0.05, 0.1):
+        make_run(tmp_path, rho=rho)
+    for number, budget in enumerate((0.1, 0.2, 0.4)):
+        extra = {"radius.budget": budget}
+        make_run(tmp_path, method="horizon_sam", rho_start=None, extra=extra, accuracy=0.9 + 0.01 * number)
+        make_run(tmp_path, method="horizon_sam", rho_start=None, extra=extra, noise=0.4, accuracy=0.8)
+    figure = sensitivity.over_fixed_radius(*sheet(tmp_path))
+    [axes] = figure.axes
+    assert len({patch.get_facecolor() for patch in axes.patches}) == len(axes.patches) == 3
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert names[1:] == [f"Horizon-SAM (radius.budget = {budget}), no start" for budget in (0.1, 0.2, 0.4)]
