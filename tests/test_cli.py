@@ -42,7 +42,10 @@ REFUSED = [
     (["val_batch_size=0"], "val_batch_size=0: must be at least 1"),
     (["checkpoint.every_steps=0"], "checkpoint.every_steps=0: must be at least 1"),
     (["seed=-1"], "seed=-1: must lie between 0 and 9223372036854775807"),
-    (["model=resnet19"], "model=resnet19: there is no such model; choose one of convnet, mlp, pyramidnet110"),
+    (
+        ["model=resnet19"],
+        "model=resnet19: there is no such model; choose one of auto_text, convnet, deberta_base, mlp, pyramid",
+    ),
     (["model=timm", "model.name=resnet27"], "model.name=resnet27: timm has no such classifier; did you mean resnet"),
     (["model=timm", "+model.settings.speed=1"], "model: a setting is missing, unknown or of the wrong type"),
     (["model=torchvision"], "model.name=resnet34: torchvision's networks take 3 channels, the images have 1"),

@@ -6,17 +6,27 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import peft
 import pytest
 import torch
 from torch import nn
 
 from lets_runner import LETS, SAM, cli
+from lets_runner.models import auto_text
 
 ROOT = Path(__file__).parents[1]
-README, GUIDE, CONTRIBUTING, ARCHITECTURE, INDEX = (
+README, GUIDE, CONTRIBUTING, ARCHITECTURE, INDEX, TEXT = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/guide.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/index.md")
+    for name in (
+        "README.md",
+        "docs/guide.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/index.md",
+        "docs/text.md",
+    )
 )
 
 
@@ -25,7 +35,7 @@ def blocks(language, text=README):
 
 
 def commands():
-    shell = [block for text in (README, GUIDE) for block in blocks("sh", text)]
+    shell = [block for text in (README, GUIDE, TEXT) for block in blocks("sh", text)]
     lines = [line.split("#")[0].strip() for block in shell for line in block.splitlines()]
     lines = [line.replace("torchrun --nproc-per-node=2 -m lets_runner", "lets-train") for line in lines]
     return [line for line in lines if line.startswith("lets-train") and "--config-dir" not in line]
@@ -82,6 +92,21 @@ def test_its_commands_compose(command):
         *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=") for w in words))
     ):
         cli.compose(*overrides)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks transformers for it
+def test_low_rank_matrices_are_perturbed_alone():
+    names = {"peft": peft, "LETS": LETS, "SAM": SAM, "AdamW": torch.optim.AdamW}
+    shape = SimpleNamespace(length=16, vocabulary=50, padding=0)
+    names["network"] = auto_text(shape, 2, width=8, depth=1).network
+    exec(blocks("python", TEXT)[0], names)
+    optimizer, network = names["optimizer"], names["network"]
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    ids = torch.arange(12).view(3, 4)
+    loss = partial(loss_of, lambda ids: network(input_ids=ids).logits, ids, torch.tensor([0, 1, 1]))
+    optimizer.step(loss, loss)
+    changed = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {name for name in before if ".lora_" in name or ".modules_to_save." in name}
 
 
 def test_a_variant_in_a_folder_of_ones_own_trains(tmp_path, monkeypatch, capfd):

@@ -79,13 +79,13 @@ def test_killed_and_gone_on_from_it_is_the_same_to_the_bit(tmp_path, words):
     assert state_of(train(tmp_path / "killed", *settings)) == state_of(whole)
 
 
-@pytest.mark.parametrize("method", ["sam", "lets_sam"])
-def test_processes_and_microbatches_train_as_one(tmp_path, method):
+@pytest.mark.parametrize(("method", "strategy"), [("sam", "ddp"), ("lets_sam", "fsdp")])
+def test_processes_and_microbatches_train_as_one(tmp_path, method, strategy):
     """Scores too whose measure needs all examples; without dropout, of which each process has masks of its own."""
     words = [*words_for(tmp_path / "data", "stsb"), "model.architecture=deberta-v2", "model.dropout=0"]
     words += ["device=cpu", f"method={method}"]
     alone = one_process(tmp_path / "alone", *words)
-    finish(launch(tmp_path / "both", *words, "accumulate=2"))
+    finish(launch(tmp_path / "both", *words, "accumulate=2", f"distributed.strategy={strategy}"))
     both = directory_of(tmp_path / "both")
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (alone, both)]
     assert summaries[1]["processes"] == 2

@@ -70,12 +70,8 @@ def auto_text(
         ValueError: a library is missing, there is no such network, or it does not fit the texts; in one line.
     """
     text, transformers = text_shape(shape), _library()
-    said = {
-        "dropout": dropout,
-        "classifier_dropout": classifier_dropout,
-        "settings": settings or {},
-        "outputs": outputs,
-    }
+    said: dict[str, Any] = {"outputs": outputs, "settings": settings or {}}
+    said |= {"dropout": dropout, "classifier_dropout": classifier_dropout}
     if pretrained is None:
         sizes = {"num_hidden_layers": depth, "hidden_size": width, "num_attention_heads": heads}
         sizes |= {"intermediate_size": FEED_FORWARD * width, "vocab_size": text.vocabulary}
@@ -85,9 +81,8 @@ def auto_text(
         network = _pretrained(transformers, pretrained, said)
         _check_fits(network.config, text, pretrained)
     _heed_autocast(network)
-    return TextModel(
-        network if lora is None else _with_lora(network, lora), takes=signature(network.forward).parameters
-    )
+    takes = signature(network.forward).parameters
+    return TextModel(network if lora is None else _with_lora(network, lora), takes=takes)
 
 
 def _library() -> Any:

@@ -19,6 +19,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils import _pytree as pytree
 from yaml import YAMLError
 
 from lets_runner import build
@@ -87,7 +89,10 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
     examples = _examples(data, asked, device)
     if asked.double:
-        model, examples = model.double(), tuple(c.double() if c.is_floating_point() else c for c in examples)
+        model, examples = (
+            model.double(),
+            pytree.tree_map(lambda c: c.double() if c.is_floating_point() else c, examples),
+        )
     objective = Objective(model, task, examples, batch_size=asked.batch_size)
     measured = objective.measure()
     if not np.isfinite(measured["loss"]):
@@ -221,10 +226,18 @@ def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:
     loader = data.loader(part[torch.from_numpy(chosen)], batch_size=1, seed=(0,), device=device, augmented=False)
     with closing(data):
         try:
-            columns = list(zip(*loader.in_order(), strict=True))
+            batches = list(loader.in_order())
         except OSError as error:
             raise UserError(str(error)) from error
-    return tuple(torch.cat(column) for column in columns)
+    return pytree.tree_map(_joined, *batches)
+
+
+def _joined(*columns: Tensor) -> Tensor:
+    """Rows below each other; those of texts, which are as long as the longest of a batch, with zeros behind."""
+    if columns[0].ndim == 2:
+        widest = max(column.shape[1] for column in columns)
+        columns = tuple(functional.pad(column, (0, widest - column.shape[1])) for column in columns)
+    return torch.cat(columns)
 
 
 def _check_extra(parts: list[str]) -> None:

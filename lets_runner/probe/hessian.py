@@ -36,7 +36,7 @@ class Hessian:
             SimpleNamespace(reduction="mean"),  # of the objective, which is model and loss in one
             list(objective.params),
             [(batch, batch[-1]) for batch in objective.batches],
-            batch_size_fn=lambda batch: len(batch[0]),
+            batch_size_fn=lambda batch: len(batch[-1]),
             check_deterministic=False,  # the model is in evaluation mode, the batches are a list
         )
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lets_runner.optim.engine import vector
 from lets_runner.optim.engine.vector import Vector
 from lets_runner.tasks import Task
 
-Examples = tuple[Tensor, ...]  # what makes a batch, with all examples along the first dimension
+Examples = tuple[Any, ...]  # what makes a batch: tensors, however nested, with all examples along the first dimension
 
 
 class Objective(nn.Module):
@@ -20,7 +22,7 @@ class Objective(nn.Module):
     So L is a function of the weights alone, and a mean over examples, however they are cut into batches.
 
     Args:
-        examples: inputs (N, ...) and labels (N,), on the model's device.
+        examples: inputs (N, ...), or several by name, and labels (N,), on the model's device.
         batch_size: how many go through the model at once; it changes memory and speed, nothing else.
     """
 
@@ -28,10 +30,10 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.task, self.examples, self.batch_size = model.eval(), task, examples, batch_size
         self.params: Vector = [param for param in model.parameters() if param.requires_grad]
-        self.batches: list[Examples] = list(zip(*(column.split(batch_size) for column in examples), strict=True))
+        self.batches = split(examples, batch_size)
 
     def __len__(self) -> int:
-        return len(self.examples[0])
+        return len(self.examples[-1])
 
     def forward(self, batch: Examples) -> Tensor:
         """Mean loss of one batch, with gradient."""
@@ -55,14 +57,14 @@ class Objective(nn.Module):
         """∇L at the present weights; zero for a parameter that takes no part."""
         total = [torch.zeros_like(param) for param in self.params]
         for batch in self.batches:
-            share = len(batch[0]) / len(self)
+            share = len(batch[-1]) / len(self)
             vector.add_(total, torch.autograd.grad(self(batch) * share, self.params, materialize_grads=True))
         return total
 
     def shards(self, m: int) -> list["Objective"]:
         """The objectives of `m` examples each; a rest that makes no whole shard is left out, unless it is all."""
-        pieces = list(zip(*(column.split(m) for column in self.examples), strict=True))
-        whole = [piece for piece in pieces if len(piece[0]) == m] or pieces
+        pieces = split(self.examples, m)
+        whole = [piece for piece in pieces if len(piece[-1]) == m] or pieces
         return [Objective(self.model, self.task, piece, batch_size=self.batch_size) for piece in whole]
 
     @contextmanager
@@ -78,3 +80,9 @@ class Objective(nn.Module):
     def move(self, weights: Vector) -> None:
         """θ ← `weights`."""
         vector.copy_(self.params, weights)
+
+
+def split(examples: Examples, size: int) -> list[Examples]:
+    """Batches of so many examples; the last may have fewer."""
+    leaves, spec = pytree.tree_flatten(examples)
+    return [pytree.tree_unflatten(list(piece), spec) for piece in zip(*(x.split(size) for x in leaves), strict=True)]

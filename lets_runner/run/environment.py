@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("lets_runner", "torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+PACKAGES = ("lets_runner", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "transformers", "tokenizers")
 
 
 def environment() -> dict[str, Any]:

@@ -116,7 +116,7 @@ class GLUE(TextData, LabelledData):
 def read_columns(path: Path, columns: Sequence[str | int]) -> list[list[str]]:
     """Some columns of a file whose cells are set apart by tabs; quotation marks are text like any other.
 
-    Lines with too few cells are left out, with a warning that says how many: QQP is published with some.
+    Lines with too few cells are left out, with a warning that says how many: QQP is known to have some.
 
     Args:
         columns: their names in the first line; or their places, where there is no such line.
