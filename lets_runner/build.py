@@ -78,7 +78,7 @@ def build(
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
     _check_examples(task, trial)
-    steps = _steps(cfg, trial, data)
+    steps = _steps(cfg, trial, varying_shapes=data.varying_shapes)
 
     splits = processes.first(lambda: read_splits(data))
     train, val, test = _loaders(cfg, data, splits, device, processes, channels_last=channels_last)
@@ -166,10 +166,10 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     return make(cfg, "radius", make(cfg, "sam", base, model=model, **asked))
 
 
-def _steps(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> Callable[..., EagerStep]:
+def _steps(cfg: DictConfig, optimizer: RadiusRule, *, varying_shapes: bool = False) -> Callable[..., EagerStep]:
     """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly."""
     device = optimizer.sam.device
-    never = "batches differ in shape, and a graph has one" if data.varying_shapes else None
+    never = "batches differ in shape, and a graph has one" if varying_shapes else None
     if cfg.graphs is True and (reason := never or cuda_graph.why_not(device) or graphed.why_not(optimizer)):
         raise UserError(f"graphs=true: {reason}; take graphs=auto for eager steps where it must be")
     if cfg.graphs is not False and device.type == "cuda" and not never:
@@ -219,9 +219,8 @@ def _loaders(
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
 
-    share = Share(processes.rank, processes.size, parts=cfg.accumulate)
-
     def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
+        share = Share(processes.rank, processes.size, parts=cfg.accumulate if augmented else 1)
         form: Any = {"device": device, "channels_last": channels_last, "share": share}
         try:
             return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)

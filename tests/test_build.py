@@ -106,10 +106,10 @@ class OnGpu:
         self.graphable = True
 
 
-def steps(*overrides, **settings):
+def steps(*overrides, varying=False, **settings):
     cfg, _ = cli.compose(*overrides)
     optimizer = type("Rule", (OnGpu,), {"graphable": True})(**settings)
-    return build._steps(cfg, optimizer)
+    return build._steps(cfg, optimizer, varying_shapes=varying)
 
 
 @pytest.mark.parametrize(("graphs", "strict"), [("auto", False), ("true", True)])
@@ -126,6 +126,14 @@ def test_steps_are_eager_where_they_shall_be():
     with pytest.raises(UserError, match="graphs=true: Rule is not fused: build it with fused=True; take graphs=auto"):
         steps("graphs=true", fused=False)
     assert steps("graphs=auto", fused=False).func is GraphedStep  # which says so itself
+
+
+def test_batches_of_varying_shapes_make_no_graphs():
+    made = steps("graphs=auto", varying=True)
+    assert made.func is EagerStep
+    assert made.keywords == {"reason": "batches differ in shape, and a graph has one"}
+    with pytest.raises(UserError, match="graphs=true: batches differ in shape, and a graph has one; take graphs=auto"):
+        steps("graphs=true", varying=True)
 
 
 @pytest.mark.parametrize(
