@@ -78,7 +78,7 @@ def build(
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
     _check_examples(task, trial)
-    steps = _steps(cfg, trial, varying_shapes=data.varying_shapes)
+    steps = _steps(cfg, trial, data.varying)
 
     splits = processes.first(lambda: read_splits(data))
     train, val, test = _loaders(cfg, data, splits, device, processes, channels_last=channels_last)
@@ -166,15 +166,19 @@ def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processe
     return make(cfg, "radius", make(cfg, "sam", base, model=model, **asked))
 
 
-def _steps(cfg: DictConfig, optimizer: RadiusRule, *, varying_shapes: bool = False) -> Callable[..., EagerStep]:
-    """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly."""
+def _steps(cfg: DictConfig, optimizer: RadiusRule, varying: str | None = None) -> Callable[..., EagerStep]:
+    """How steps of an optimizer like this one are taken: as CUDA graphs, or eagerly.
+
+    Args:
+        varying: why batches are of several shapes, where they are: each shape of training and validation batches would
+            need a graph of its own.
+    """
     device = optimizer.sam.device
-    never = "batches differ in shape, and a graph has one" if varying_shapes else None
-    if cfg.graphs is True and (reason := never or cuda_graph.why_not(device) or graphed.why_not(optimizer)):
+    if cfg.graphs is True and (reason := cuda_graph.why_not(device) or graphed.why_not(optimizer) or varying):
         raise UserError(f"graphs=true: {reason}; take graphs=auto for eager steps where it must be")
-    if cfg.graphs is not False and device.type == "cuda" and not never:
+    if cfg.graphs is not False and device.type == "cuda" and varying is None:
         return partial(GraphedStep, strict=cfg.graphs is True)
-    return partial(EagerStep, reason="graphs=false" if cfg.graphs is False else never or cuda_graph.why_not(device))
+    return partial(EagerStep, reason="graphs=false" if cfg.graphs is False else cuda_graph.why_not(device) or varying)
 
 
 def _check_radius(cfg: DictConfig, optimizer: RadiusRule, data: Data) -> None:

@@ -12,6 +12,7 @@ import lets_runner
 from lets_runner import build, cli
 from lets_runner.build import pick_device
 from lets_runner.config import UserError
+from lets_runner.data import ParallelText
 from lets_runner.optim import GraphedStep
 from lets_runner.optim.graphs.eager import EagerStep
 from lets_runner.run.files import read_summary
@@ -106,10 +107,10 @@ class OnGpu:
         self.graphable = True
 
 
-def steps(*overrides, varying=False, **settings):
+def steps(*overrides, varying=None, **settings):
     cfg, _ = cli.compose(*overrides)
     optimizer = type("Rule", (OnGpu,), {"graphable": True})(**settings)
-    return build._steps(cfg, optimizer, varying_shapes=varying)
+    return build._steps(cfg, optimizer, varying)
 
 
 @pytest.mark.parametrize(("graphs", "strict"), [("auto", False), ("true", True)])
@@ -128,12 +129,13 @@ def test_steps_are_eager_where_they_shall_be():
     assert steps("graphs=auto", fused=False).func is GraphedStep  # which says so itself
 
 
-def test_batches_of_varying_shapes_make_no_graphs():
-    made = steps("graphs=auto", varying=True)
+def test_sentences_make_no_graphs():
+    reason = "batches of sentences differ in length, and a graph is of one shape"
+    made = steps("graphs=auto", varying=ParallelText.varying)
     assert made.func is EagerStep
-    assert made.keywords == {"reason": "batches differ in shape, and a graph has one"}
-    with pytest.raises(UserError, match="graphs=true: batches differ in shape, and a graph has one; take graphs=auto"):
-        steps("graphs=true", varying=True)
+    assert made.keywords == {"reason": reason}
+    with pytest.raises(UserError, match=f"graphs=true: {reason}; take graphs=auto"):
+        steps("graphs=true", varying=ParallelText.varying)
 
 
 @pytest.mark.parametrize(

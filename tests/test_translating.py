@@ -10,10 +10,11 @@ from conftest import lets_train, train
 from corpus import write_corpus
 from killing import in_child, killed_after_step, state_of
 
+from lets_runner.probe import command
 from lets_runner.report.curves import read_columns
 
 SMALL = ("model.layers=1", "model.width=16", "model.hidden=32", "model.heads=2", "model.dropout=0.1")
-TRAINED = ("optimizer=adamw", "optimizer.lr=0.01", "schedule=inverse_sqrt", "schedule.warmup_steps=10")
+TRAINED = ("optimizer=adamw", "optimizer.lr=0.01", "schedule=inverse_sqrt", "schedule.warmup=10")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,6 @@ def test_validation_loss_falls_and_chooses(whole):
     ]
     summary = json.loads((whole / "summary.json").read_text())
     assert [column["name"] for column in summary["columns"] if column["selects"]] == ["loss"]
-    assert summary["eager_because"] == "batches differ in shape, and a graph has one"
     assert summary["rho"] != summary["rho_start"]
 
 
@@ -121,7 +121,6 @@ def test_methods_train(root, tmp_path, more):
             "sam: ESAM needs the loss of every example, and Translation has a mean over tokens",
         ),
         (("sam=m_sam", "radius=fixed", "sam.m=12"), "sam: MSAM needs shards of equal weight"),
-        (("graphs=true",), "graphs=true: batches differ in shape, and a graph has one; take graphs=auto"),
         (("task=classification",), "the targets of ParallelText are sentences; take task=translation"),
         (("model=mlp",), "model: MLP does not translate: take model=transformer_iwslt"),
         (("data.max_tokens=9",), "data.max_tokens=9: a sentence has "),
@@ -133,7 +132,7 @@ def test_methods_train(root, tmp_path, more):
         (("data.train=train_subset",), "there is no train_subset.de; put the sentences of both languages there"),
         (("model.heads=3",), "model.layers=1, width=16, hidden=32, heads=3: must be at least 1, and heads divide"),
         (("model.dropout=1.0",), "model.dropout=1.0: must lie in [0, 1)"),
-        (("schedule.warmup_steps=0",), "schedule.warmup_steps=0: must be at least 1"),
+        (("schedule.warmup=0",), "schedule.warmup=0: must be at least 1"),
         (("batch_size=1000",), "batch_size=1000: there are only 120 training examples"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -157,3 +156,13 @@ def test_without_the_extra_one_line_names_it(root, tmp_path, monkeypatch, capfd)
             patch.setitem(sys.modules, package, None)
             line = refused(patch, capfd, f"output={tmp_path / 'runs'}", *words(root))
         assert "pip install 'lets_runner[text]'" in line
+
+
+def test_a_probe_refuses_in_one_line(whole, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["lets-probe", str(whole)])
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2
+    assert "Translation has no loss of its own for every example" in capfd.readouterr().err
+    assert not (whole / "probe").exists()

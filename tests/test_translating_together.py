@@ -14,7 +14,7 @@ from lets_runner.report.curves import read_columns
 
 SMALL = ("model.layers=2", "model.width=16", "model.hidden=16", "model.heads=2", "model.dropout=0.0")
 CHOSEN = ("data=iwslt14", "task=translation", "model=transformer_iwslt", "task.beam=2", "progress=false", "epochs=2")
-TRAINED = ("optimizer=adamw", "optimizer.lr=0.005", "schedule=inverse_sqrt", "schedule.warmup_steps=5")
+TRAINED = ("optimizer=adamw", "optimizer.lr=0.005", "schedule=inverse_sqrt", "schedule.warmup=5")
 METHODS = ("sam", "lets_asam")
 
 

@@ -51,8 +51,8 @@ class Data(ABC):
     classes: int  # where targets are classes
     # None: the data set does not say, and any task may try
     target_kind: Literal["classes", "numbers", "sentences"] | None = None
-    varying_shapes = False  # whether batches differ in shape
     val_fraction: float  # of the training set that is held out; 0 for no validation set
+    varying: str | None = None  # why batches are not all of one shape, and the remedy; None where they are
 
     @property
     def outputs(self) -> int:

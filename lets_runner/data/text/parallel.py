@@ -41,7 +41,7 @@ class ParallelText(Data):
     """
 
     target_kind = "sentences"
-    varying_shapes = True
+    varying = "batches of sentences differ in length, and a graph is of one shape"
 
     def __init__(
         self,
