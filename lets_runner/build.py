@@ -229,9 +229,8 @@ def _loaders(
     if cfg.batch_size > len(splits.train):
         raise UserError(f"batch_size={cfg.batch_size}: there are only {len(splits.train)} training examples")
 
-    share = Share(processes.rank, processes.size, parts=cfg.accumulate)
-
     def loader(examples: Any, batch_size: int, stream: int, *, augmented: bool) -> Loader:
+        share = Share(processes.rank, processes.size, parts=cfg.accumulate if augmented else 1)
         form: Any = {"device": device, "channels_last": channels_last, "share": share}
         try:
             return data.loader(examples, batch_size=batch_size, seed=(cfg.seed, stream), augmented=augmented, **form)

@@ -109,7 +109,7 @@ class Group(Processes):
 
     def _shard(self, model: nn.Module) -> nn.Module:
         """Shard block by block, inner ones first: one block's weights at a time are whole. The root has the rest."""
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         mesh = distributed.device_mesh.init_device_mesh(self.device.type, (self.size,))
         for container in reversed(list(model.modules())):
@@ -119,6 +119,8 @@ class Group(Processes):
                         fully_shard(block, mesh=mesh)
         # The root too lets go after every forward pass: validation makes some without a backward pass.
         fully_shard(model, mesh=mesh, reshard_after_forward=True)
+        if hasattr(model, "generate"):  # which runs parts of the model by themselves
+            register_fsdp_forward_method(model, "generate")
         return model
 
     def only(self, action: Callable[[], T]) -> T | None:

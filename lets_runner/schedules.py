@@ -1,4 +1,4 @@
-"""Learning-rate schedules that torch does not have, a step at a time."""
+"""Schedules of the learning rate beside those of torch, a step at a time."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,14 +22,14 @@ def warmup_linear(optimizer: Optimizer, *, warmup: int, total_steps: int) -> Lam
     return LambdaLR(optimizer, factor)
 
 
-def inverse_sqrt(optimizer: Optimizer, *, warmup_steps: int) -> LambdaLR:
-    """Up along a straight line for `warmup_steps`, then down with 1/√step (Vaswani et al. 2017, arXiv 1706.03762).
+def inverse_sqrt(optimizer: Optimizer, *, warmup: int) -> LambdaLR:
+    """Up along a straight line for `warmup` steps, then down with 1/√step (Vaswani et al. 2017, arXiv 1706.03762).
 
-    The optimizer's learning rate is the highest, of step `warmup_steps`; steps count from 1.
+    The optimizer's learning rate is the highest, of step `warmup`; steps count from 1.
 
     Raises:
         ValueError: no step of warm-up.
     """
-    if warmup_steps < 1:
-        raise ValueError(f"warmup_steps={warmup_steps}: must be at least 1")
-    return LambdaLR(optimizer, lambda step: min((step + 1) / warmup_steps, (warmup_steps / (step + 1)) ** 0.5))
+    if warmup < 1:
+        raise ValueError(f"warmup={warmup}: must be at least 1, in steps")
+    return LambdaLR(optimizer, lambda step: min((step + 1) / warmup, (warmup / (step + 1)) ** 0.5))

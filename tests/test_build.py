@@ -12,7 +12,7 @@ import lets_runner
 from lets_runner import build, cli
 from lets_runner.build import pick_device
 from lets_runner.config import UserError
-from lets_runner.data import GLUE
+from lets_runner.data import GLUE, ParallelText
 from lets_runner.optim import GraphedStep
 from lets_runner.optim.graphs.eager import EagerStep
 from lets_runner.run.files import read_summary
@@ -108,10 +108,10 @@ class OnGpu:
         self.param_groups = [{"fused": fused}]
 
 
-def steps(*overrides, **settings):
+def steps(*overrides, varying=None, **settings):
     cfg, _ = cli.compose(*overrides)
     optimizer = type("Rule", (OnGpu,), {"graphable": True})(**settings)
-    return build._steps(cfg, optimizer)
+    return build._steps(cfg, optimizer, varying)
 
 
 @pytest.mark.parametrize(("graphs", "strict"), [("auto", False), ("true", True)])
@@ -143,6 +143,15 @@ def test_batches_of_several_shapes_are_no_graphs():
         UserError, match=r"graphs=true: batches are as long as .*; data.pad=max_length makes them equal"
     ):
         build._steps(cfg, OnGpu(), varying)
+
+
+def test_sentences_make_no_graphs():
+    reason = "batches of sentences differ in length, and a graph is of one shape"
+    made = steps("graphs=auto", varying=ParallelText.varying)
+    assert made.func is EagerStep
+    assert made.keywords == {"reason": reason}
+    with pytest.raises(UserError, match=f"graphs=true: {reason}; take graphs=auto"):
+        steps("graphs=true", varying=ParallelText.varying)
 
 
 @pytest.mark.parametrize(

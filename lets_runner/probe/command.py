@@ -86,6 +86,8 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     """
     cfg = _config(directory)
     data, task, model = build.components(cfg, device)
+    if not task.per_example:
+        raise UserError(f"{type(task).__name__} has no loss of its own for every example, which is what is probed")
     state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
     examples = _examples(data, asked, device)
     if asked.double:

@@ -133,6 +133,8 @@ class Translation(Task):
             max_new_tokens=min(most, model.config.max_position_embeddings - 1),
             early_stopping=self.beam > 1,
             do_sample=False,
+            # With sharded weights no process may stop before the others: they meet in every forward pass.
+            synced_gpus=any(hasattr(p, "device_mesh") for p in model.parameters()),
         )
         return [batch.text(_sentence(row)) for row in found.tolist()]
 

@@ -10,7 +10,7 @@ from lets_runner.data.splits import Data, Splits
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.text.bpe import Vocabulary, learned, read_codes, read_tokens
 from lets_runner.data.text.lines import read_lines, read_pair
-from lets_runner.data.text.loader import PairLoader, Pairs, Sentences
+from lets_runner.data.text.loader import MOST_AT_ONCE, PairLoader, Pairs, Sentences
 from lets_runner.tokens import EOS
 
 CODES = ("code", "codes", "bpe_codes*", "bpe.codes*")  # names of files, where they are not said
@@ -41,7 +41,7 @@ class ParallelText(Data):
     """
 
     target_kind = "sentences"
-    varying = "batches are as long as their longest sentence, and a graph has one shape"
+    varying = "batches of sentences differ in length, and a graph is of one shape"
 
     def __init__(
         self,
@@ -89,6 +89,8 @@ class ParallelText(Data):
         channels_last: bool = False,
         share: Share = WHOLE,
     ) -> PairLoader:
+        if not augmented:  # it is measured, and never drawn from
+            batch_size = MOST_AT_ONCE
         settings: Any = {"seed": seed, "device": device, "share": share}
         return PairLoader(examples, max_tokens=self.max_tokens, batch_size=batch_size, **settings)
 
