@@ -220,7 +220,7 @@ def test_a_finished_run_says_so_and_touches_nothing(tmp_path, capsys):
 
 
 def test_every_file_is_there_with_its_columns_and_real_numbers(tmp_path):
-    directory = train(tmp_path, "test_each_epoch=true")
+    directory = train(tmp_path, "method=lets_sam", "test_each_epoch=true")
     assert {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()} == {
         "config.yaml",
         "epochs.csv",

@@ -178,6 +178,9 @@ def test_every_sweep_preset_is_a_sweep_of_its_own(tmp_path, monkeypatch, capfd, 
 def test_unverified_values_are_marked():
     """The paper's text was not at hand: whoever sets a value of a recipe says where it is from."""
     for path in (cli.CONF / "experiment" / "recipe").glob("*.yaml"):
+        head, _ = path.read_text().split("defaults:")
+        if "https://" in head:  # where all of its values are from
+            continue
         settings = path.read_text().split("defaults:")[1].split("\n\n", 1)[1].splitlines()
         for line in settings:
             assert line.rstrip().endswith(":") or "unverified" in line or "# ours" in line, f"{path.name}: {line}"

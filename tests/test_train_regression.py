@@ -184,10 +184,10 @@ class TopTwo(Measure):
 
 
 def test_a_measure_from_outside_gets_its_columns(tmp_path, monkeypatch):
-    (tmp_path / "mymeasure.py").write_text(TOP_TWO)
+    (tmp_path / "twobest.py").write_text(TOP_TWO)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    measures = "+task.measures=[{_target_: lets_runner.measures.Accuracy},{_target_: mymeasure.TopTwo}]"
+    measures = "+task.measures=[{_target_: lets_runner.measures.Accuracy},{_target_: twobest.TopTwo}]"
     assert lets_train(monkeypatch, measures, "epochs=2", "progress=false", "method=erm") == 0
     rows = epochs(tmp_path)
     names = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top2_accuracy"]

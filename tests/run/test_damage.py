@@ -76,7 +76,7 @@ def test_rows_that_a_checkpoint_covers_are_missed(directory, whole, monkeypatch,
     assert "Traceback" not in err
     assert all(line.startswith("lets-train: ") and name in line for line in err.splitlines())
     assert 1 <= err.count("\n") <= 2
-    assert "anew" in err.splitlines()[-1]
+    assert "start over" in err.splitlines()[-1]
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == files
     (directory / name).write_bytes(sound)  # put back from a copy
     assert lets_train(monkeypatch, *words) == 0
@@ -103,7 +103,7 @@ def test_epochs_without_any_checkpoint_do_not_go_in_silence(tmp_path, whole):
     directory = train(tmp_path, *SHORT)
     shutil.rmtree(directory / "checkpoints")
     (directory / "summary.json").unlink()
-    with pytest.warns(UserWarning, match=r"no checkpoint.*2 epochs.*anew"):
+    with pytest.warns(UserWarning, match=r"no checkpoint.*2 epochs start over"):
         train(tmp_path, *SHORT)
     assert state_of(directory) == state_of(whole)
 
@@ -125,14 +125,14 @@ SUMMARIES = {
         [(c, at) for c in SUMMARIES for at in ("stopped", "finished")], few=[("zeros", "stopped"), ("deep", "finished")]
     ),
 )
-def test_a_summary_that_cannot_be_read_is_named_and_written_anew(request, tmp_path, whole, at, content):
+def test_a_summary_that_cannot_be_read_is_named_and_rewritten(request, tmp_path, whole, at, content):
     if at == "finished":
         directory = tmp_path / whole.relative_to(whole.parents[2])
         shutil.copytree(whole, directory)
     else:
         directory = request.getfixturevalue("directory")
     (directory / "summary.json").write_bytes(SUMMARIES[content])
-    with pytest.warns(UserWarning, match=r"summary\.json cannot be read.*anew"):
+    with pytest.warns(UserWarning, match=r"summary\.json cannot be read.*rewritten"):
         train(directory.parents[2], *SHORT)
     assert state_of(directory) == state_of(whole)
 

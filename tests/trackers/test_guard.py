@@ -71,7 +71,7 @@ def test_is_told_everything_in_order_in_one_process(tmp_path, plain):
 
     about = told[0][1]
     assert about["directory"] == directory
-    assert (about["experiment"], about["name"]) == ("digits-mlp", "lets_sam/seed=0")
+    assert (about["experiment"], about["name"]) == ("digits-mlp", "horizon_sam/seed=0")
     assert (about["known_as"], about["step"]) == (None, 0)
     assert about["config"]["model"]["width"] == 8
     assert about["config"]["derived"]["total_steps"] == 14
@@ -319,5 +319,5 @@ def test_ones_own_is_one_file_and_one_yaml(tmp_path, monkeypatch):
     assert lets_train(monkeypatch, *arguments) == 0
     [written] = Path("runs").rglob("notebook.txt")
     lines = written.read_text().splitlines()
-    assert lines[0].startswith("10 step/lr step/loss step/val_loss step/gap")
+    assert lines[0].startswith("10 step/lr step/loss step/val_loss step/hypergradient")
     assert lines[-1].startswith("17 epoch/epoch epoch/lr epoch/train_loss")

@@ -100,7 +100,7 @@ def test_tensorboard_shows_configuration_summary_and_curves(together):
 
 def test_mlflow_has_names_parameters_and_artefacts(together):
     client, run, metrics = stores.mlflow(together.parents[2], "digits-mlp")
-    assert run.info.run_name == "lets_sam/seed=0"
+    assert run.info.run_name == "horizon_sam/seed=0"
     assert run.info.status == "FINISHED"
     assert {"data.val_fraction": "0.2", "model.width": "8", "seed": "0"}.items() <= run.data.params.items()
     assert not any(key.startswith("logger") for key in run.data.params)
@@ -132,7 +132,7 @@ def test_copies_in_a_store_are_not_taken_for_runs(together):
 def test_wandb_has_names_configuration_and_files(together):
     [folder] = (together / "wandb").glob("offline-run-*")
     run, _ = stores.wandb(folder)
-    assert (run.project, run.run_group, run.display_name) == ("lets_runner", "digits-mlp", "lets_sam/seed=0")
+    assert (run.project, run.run_group, run.display_name) == ("lets_runner", "digits-mlp", "horizon_sam/seed=0")
     config = {item.key: item.value_json for item in run.config.update}
     assert json.loads(config["model"])["width"] == 8
     assert "logger" not in config
