@@ -27,7 +27,7 @@ ALLOWED = {
     "models": {"extra", "pretrained", "tokens"},
     "optimizers": set(),
     "schedules": set(),
-    "measures": {"columns"},
+    "measures": {"columns", "extra"},
     "tasks": {"columns", "measures", "tokens"},
     "report": {"columns", "keys", "run.files"},
     "config": {"keys", "run.files", "signature"},

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from lets_runner.signature import check_settings
+from lets_runner.signature import annotations, check_settings
 
 INF, NAN = float("inf"), float("nan")
 
@@ -127,4 +127,5 @@ def test_functions_and_what_torch_annotates_are_read_too():
 
 def test_what_is_not_there_is_left_to_whoever_instantiates_it():
     for target in ("lets_runner.models.Nothing", "nowhere.Nothing", "nothing", ""):
-        check_settings(target, {"depth": 1.5})
+        assert annotations(target) == {}
+        check_settings(target, {"depth": 1.5})  # raises nothing

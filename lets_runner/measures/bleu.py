@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lets_runner.columns import Column
+from lets_runner.extra import missing
 from lets_runner.measures.measure import Measure
 
 ORDER = 4  # of n-grams, at most
-NEEDS_EXTRA = "BLEU needs sacrebleu: pip install 'lets_runner[text]'"
 
 
 class Bleu(Measure):
@@ -31,7 +31,7 @@ class Bleu(Measure):
         try:
             from sacrebleu.metrics import BLEU
         except ModuleNotFoundError as error:
-            raise ValueError(NEEDS_EXTRA) from error
+            raise missing("sacrebleu", "text") from error
         if tokenize not in BLEU.TOKENIZERS:
             raise ValueError(f"tokenize={tokenize}: must be one of {', '.join(sorted(BLEU.TOKENIZERS))}")
         self._bleu: Any = BLEU(tokenize=tokenize, force=True)  # force: of texts that are cut already, say nothing

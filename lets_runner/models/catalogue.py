@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lets_runner.extra import missing
 from lets_runner.models.shape import image_shape
 
 
@@ -46,7 +47,7 @@ def timm_model(shape: tuple[int, ...], outputs: int, *, name: str, settings: dic
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ValueError(f"name={name}: timm is not installed; pip install 'lets_runner[timm]'") from error
+        raise ValueError(f"name={name}: {missing('timm', 'timm')}") from error
 
     _check_name(name, timm.list_models(), "timm")
     chosen: dict[str, Any] = {"in_chans": image_shape(shape)[0]}

@@ -4,9 +4,17 @@ from typing import Any
 
 from torch import nn
 
+from lets_runner.extra import missing
 from lets_runner.tokens import EOS, PAD
 
-NEEDS_EXTRA = "this model needs transformers: pip install 'lets_runner[text]'"
+FIXED = {
+    "activation_function": "relu",
+    "scale_embedding": True,
+    "pad_token_id": PAD,
+    "eos_token_id": EOS,
+    "forced_eos_token_id": None,
+    "decoder_start_token_id": EOS,
+}
 
 
 def marian(
@@ -39,41 +47,32 @@ def marian(
     Raises:
         ValueError: a setting out of its range; examples that are not sentences.
     """
-    if len(shape) != 1:
-        raise ValueError(f"this model takes sentences of tokens, and an example is of the shape {tuple(shape)}")
-    if min(layers, width, hidden, heads) < 1 or width % heads:
-        raise ValueError(
-            f"layers={layers}, width={width}, hidden={hidden}, heads={heads}: must be at least 1, and heads divide the "
-            "width"
-        )
     rates = {"dropout": dropout, "attention_dropout": attention_dropout, "activation_dropout": activation_dropout}
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"{name}={rate}: must lie in [0, 1)")
+    _check(shape, rates, layers=layers, width=width, hidden=hidden, heads=heads)
     try:
         from transformers import MarianConfig, MarianMTModel
     except ModuleNotFoundError as error:
-        raise ValueError(NEEDS_EXTRA) from error
+        raise missing("transformers", "text") from error
     sizes = {"layers": layers, "ffn_dim": hidden, "attention_heads": heads}
-    chosen = {
-        "vocab_size": outputs,
-        "max_position_embeddings": shape[0] + 1,
-        "d_model": width,
-        **{f"{half}_{name}": size for half in ("encoder", "decoder") for name, size in sizes.items()},
-        **rates,
-        "activation_function": "relu",
-        "scale_embedding": True,
-        "share_encoder_decoder_embeddings": share_embeddings,
-        "pad_token_id": PAD,
-        "eos_token_id": EOS,
-        "forced_eos_token_id": None,
-        "decoder_start_token_id": EOS,
-    }
-    config = MarianConfig(**{**chosen, **(settings or {})})
+    chosen: dict[str, Any] = {f"{half}_{name}": size for half in ("encoder", "decoder") for name, size in sizes.items()}
+    chosen |= {"vocab_size": outputs, "max_position_embeddings": shape[0] + 1, "d_model": width}
+    chosen |= {"share_encoder_decoder_embeddings": share_embeddings, **rates, **FIXED, **(settings or {})}
+    config = MarianConfig(**chosen)
     config._attn_implementation = "sdpa"
     model = MarianMTModel(config)
     _start(model, width)
     return model
+
+
+def _check(shape: tuple[int, ...], rates: dict[str, float], **sizes: int) -> None:
+    if len(shape) != 1:
+        raise ValueError(f"this model takes sentences of tokens, and an example is of the shape {tuple(shape)}")
+    if min(sizes.values()) < 1 or sizes["width"] % sizes["heads"]:
+        found = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        raise ValueError(f"{found}: must be at least 1, and heads divide the width")
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name}={rate}: must lie in [0, 1)")
 
 
 def _start(model: Any, width: int) -> None:

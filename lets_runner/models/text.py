@@ -80,7 +80,7 @@ def auto_text(
     else:
         network = _pretrained(transformers, pretrained, said)
         _check_fits(network.config, text, pretrained)
-    _heed_autocast(network)
+    _respect_autocast(network)
     takes = signature(network.forward).parameters
     return TextModel(network if lora is None else _with_lora(network, lora), takes=takes)
 
@@ -178,7 +178,7 @@ def _weights(part: nn.Module) -> bool:
     return any(True for _ in part.parameters())
 
 
-def _heed_autocast(network: nn.Module) -> None:
+def _respect_autocast(network: nn.Module) -> None:
     """DeBERTa adds float32 biases to what autocast has made of 16 bits, and masks the 16-bit scores that come of both
     with float32's least number, which they cannot hold: let it see its biases as autocast would have them.
     """

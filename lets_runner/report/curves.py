@@ -37,13 +37,7 @@ def draw_curves(directory: Path, columns: Columns) -> Path:
         radius.plot(steps["step"][thin], steps["rho"][thin], color="tab:red")
         radius.set_yscale("log")
         label_decades(radius.yaxis)
-    gap.set(title="validation loss − training loss, per step", xlabel="step")
-    if known(steps.get("gap", [])):
-        number, values, width = steps["step"][thin], steps["gap"], max(1, round(WINDOW * len(steps["gap"])))
-        mean = running_mean(values, width)[thin]
-        gap.plot(number, values[thin], color="tab:gray", alpha=0.3, linewidth=0.5, label="minibatch")
-        gap.plot(number, mean, color="tab:purple", label=f"mean of {width} steps")
-        _legend(gap)
+    _draw_gap(gap, epochs, steps, thin)
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     names = directory.absolute().parts[-3::2]  # of <names>/<hash>/<seed>
@@ -51,6 +45,21 @@ def draw_curves(directory: Path, columns: Columns) -> Path:
     path = directory / CURVES
     write_whole(path, lambda file: figure.savefig(file, dpi=110, format="png"))
     return path
+
+
+def _draw_gap(axes, epochs: Numbers, steps: Numbers, thin: slice) -> None:
+    """Over steps where a radius rule had it, else over epochs."""
+    title = "validation loss − training loss"
+    if not known(steps.get("gap", [])):
+        axes.set(title=title, xlabel="epoch")
+        if known(epochs.get("gap", [])):
+            axes.plot(epochs["epoch"], epochs["gap"], color="tab:purple")
+        return
+    axes.set(title=f"{title}, per step", xlabel="step")
+    number, values, width = steps["step"][thin], steps["gap"], max(1, round(WINDOW * len(steps["gap"])))
+    axes.plot(number, values[thin], color="tab:gray", alpha=0.3, linewidth=0.5, label="minibatch")
+    axes.plot(number, running_mean(values, width)[thin], color="tab:purple", label=f"mean of {width} steps")
+    _legend(axes)
 
 
 def read_columns(path: Path) -> Numbers:

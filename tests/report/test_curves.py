@@ -65,3 +65,16 @@ def test_a_name_that_is_bad_mathematics_is_drawn(tmp_path):
     directory.mkdir(parents=True)
     columns = Columns((Column("accuracy", r"$\frac{$"),), "accuracy")
     assert draw_curves(directory, columns).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gap_is_that_of_epochs_where_steps_have_none(tmp_path, monkeypatch):
+    """As of every rule that asks for no gap in its steps, the default one among them."""
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: drawn.append(figure))
+    (tmp_path / "epochs.csv").write_text("epoch,train_loss,val_loss,gap\n1,2,2.5,0.5\n2,1,1.75,0.75\n")
+    (tmp_path / "steps.csv").write_text("step,gap,rho\n1,,0.05\n2,,0.06\n")
+    draw_curves(tmp_path, COLUMNS)
+    axes = drawn[0].axes[3]
+    [line] = axes.get_lines()
+    assert line.get_xydata().tolist() == [[1, 0.5], [2, 0.75]]
+    assert (axes.get_title(), axes.get_xlabel()) == ("validation loss − training loss", "epoch")

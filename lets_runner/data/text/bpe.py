@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from lets_runner.data.text.tokenizer import library
 from lets_runner.tokens import SPECIAL, UNKNOWN
 
 Merge = tuple[str, str]
 END = "</w>"
 HEADER = "#version: 0.2"
 AT_ONCE = 10_000  # lines that are encoded together
-NEEDS_EXTRA = "byte-pair encoding needs tokenizers: pip install 'lets_runner[text]'"
 
 
 class Vocabulary:
@@ -56,7 +56,7 @@ class Vocabulary:
 
 def learned(lines: Sequence[str], count: int) -> list[Merge]:
     """The `count` first merges of a text, or as many as there are: a function of the text alone."""
-    tokenizers = _library()
+    tokenizers = library()
     words = {word for line in lines for word in line.split()}
     # Ties between pairs go by their numbers, and those of last characters would change from start to start.
     ends = [f"{character}{END}" for character in sorted({word[-1] for word in words})]
@@ -109,7 +109,7 @@ def read_tokens(path: Path, lines: Sequence[str]) -> list[str]:
 
 def _tokenizer(merges: Sequence[Merge], lines: Iterable[str]) -> tuple[Any, list[str]]:
     """What cuts words, and its pieces by number, the special ones first."""
-    tokenizers = _library()
+    tokenizers = library()
     words = {word for line in lines for word in line.split()}
     characters = {character for word in words for character in word[:-1]}
     ends = {f"{word[-1]}{END}" for word in words}
@@ -125,11 +125,3 @@ def _tokenizer(merges: Sequence[Merge], lines: Iterable[str]) -> tuple[Any, list
     )
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     return tokenizer, pieces
-
-
-def _library() -> Any:
-    try:
-        import tokenizers
-    except ModuleNotFoundError as error:
-        raise ValueError(NEEDS_EXTRA) from error
-    return tokenizers

@@ -49,7 +49,7 @@ def known(source: str, *, lowercase: bool) -> Tokenizer:
 
 def _of_vocabulary(path: Path, lowercase: bool) -> Tokenizer:
     """BERT's: words, cut into the longest pieces that the vocabulary has; a line of the file is a piece."""
-    tokenizers = _library()
+    tokenizers = library()
     if not path.exists():
         raise FileNotFoundError(f"tokenizer={path}: there is no such file")
     check_regular(path)
@@ -80,7 +80,7 @@ def _of_pretrained(source: str) -> Tokenizer:
 
 def learned(texts: Iterable[str], *, size: int, lowercase: bool) -> Tokenizer:
     """Byte-level BPE, as DeBERTa has it, of at most `size` pieces: the same from the same texts, on any machine."""
-    tokenizers = _library()
+    tokenizers = library()
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=UNKNOWN))
     if lowercase:
         backend.normalizer = tokenizers.normalizers.Lowercase()
@@ -96,13 +96,14 @@ def learned(texts: Iterable[str], *, size: int, lowercase: bool) -> Tokenizer:
 def _marked(backend: Any) -> Tokenizer:
     """[CLS] text [SEP], or [CLS] text [SEP] text [SEP]."""
     ids = [(name, backend.token_to_id(name)) for name in (BEGIN, SEPARATOR)]
-    backend.post_processor = _library().processors.TemplateProcessing(
+    backend.post_processor = library().processors.TemplateProcessing(
         single=f"{BEGIN} $A {SEPARATOR}", pair=f"{BEGIN} $A {SEPARATOR} $B:1 {SEPARATOR}:1", special_tokens=ids
     )
     return Tokenizer(backend, backend.token_to_id(PADDING))
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library `tokenizers`; raises ValueError where it is missing."""
     try:
         import tokenizers
         import tokenizers.trainers
