@@ -44,3 +44,14 @@ def test_what_is_left_lying_is_found(kills, monkeypatch):
 
     monkeypatch.setattr(Run, "_clear", lambda self: (self.directory / "scrap").touch() if self.resumes else None)
     assert kills.run(10) > 0
+
+
+def test_rows_of_unequal_length_are_compared_too(kills, tmp_path):
+    """A kill amid a row, and a row behind it, make a line that is longer than the header."""
+    path = tmp_path / "steps.csv"
+    found = []
+    for text in ("step,loss\n1,0.5\n2,0.25\n", "step,loss\n1,0.52,0.25\n", "step,loss\n1,0.5\n2\n"):
+        path.write_text(text)
+        found.append(kills.columns(path))
+    assert found[0] == [("step", "1", "2"), ("loss", "0.5", "0.25"), ("",)]
+    assert found[0] != found[1] != found[2] != found[0]
