@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lets_runner.data.loader import Batch, Normalisation
+from lets_runner.data.loader import Batch
+from lets_runner.data.normalisation import Normalisation
 from lets_runner.data.stream import WHOLE, Share, Stream
 
 Transform = Callable[[Tensor], Tensor]

@@ -14,6 +14,7 @@ import torch
 from lets_runner.data.files import FileLoader, Files
 from lets_runner.data.labelled import LabelledData
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 MOST_WORKERS = 8
@@ -61,7 +62,18 @@ class ImageNet(LabelledData):
         self.root = Path(root).expanduser()
         self.classes, self.shape, self.broken = classes, (3, size, size), broken
         self.workers = _auto_workers() if isinstance(workers, str) else workers
+        self.class_names: tuple[str, ...] | None = None  # known once the folders have been read
         self._loaders: list[FileLoader] = []
+
+    @property
+    def transform(self) -> ImageTransform:
+        form: Any = {"shape": self.shape, "mean": self.mean, "std": self.std, "resize": self._resize}
+        return ImageTransform(outputs=self.outputs, class_names=self.class_names, **form)
+
+    def adopt(self, transform: Transform) -> None:
+        check_images(transform, self.shape, self.classes)
+        assert isinstance(transform, ImageTransform)
+        self.mean, self.std = transform.mean, transform.std
 
     def read(self) -> tuple[Files, Files]:
         names = self._folders("train")
@@ -75,6 +87,7 @@ class ImageNet(LabelledData):
                 f"{self.root / 'val'} has a class that {self.root / 'train'} does not: {strangers[0]} "
                 f"({len(strangers)} in all); move it away"
             )
+        self.class_names = tuple(names)
         return self._files("train", names), self._files("val", names)
 
     def loader(
@@ -91,7 +104,7 @@ class ImageNet(LabelledData):
         from torchvision.transforms import v2
 
         size = self.shape[1]
-        plain = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])
+        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size)])
         loader = FileLoader(
             examples,
             batch_size=batch_size,
@@ -108,6 +121,11 @@ class ImageNet(LabelledData):
         )
         self._loaders.append(loader)
         return loader
+
+    @property
+    def _resize(self) -> int:
+        """The shorter side before the middle is cut out, in pixels."""
+        return round(self.shape[1] * 256 / 224)
 
     def close(self) -> None:
         for loader in self._loaders:

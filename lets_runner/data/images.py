@@ -9,6 +9,7 @@ from lets_runner.data.labelled import LabelledData
 from lets_runner.data.loader import PLAIN, DeviceLoader
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
 
 class ImageData(LabelledData):
@@ -26,10 +27,21 @@ class ImageData(LabelledData):
 
     mean: tuple[float, ...]  # of every channel, in units of the brightest pixel
     std: tuple[float, ...]
+    class_names: tuple[str, ...] | None = None  # in the order of the classes
 
     def __init__(self, *, crop: int = 0, flip: bool = False, cutout: int = 0, **settings: Any):
         super().__init__(**settings)
         self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout)
+
+    @property
+    def transform(self) -> ImageTransform:
+        form: Any = {"shape": self.shape, "mean": self.mean, "std": self.std}
+        return ImageTransform(outputs=self.outputs, class_names=self.class_names, **form)
+
+    def adopt(self, transform: Transform) -> None:
+        check_images(transform, self.shape, self.classes)
+        assert isinstance(transform, ImageTransform)
+        self.mean, self.std = transform.mean, transform.std
 
     def loader(
         self,
