@@ -49,6 +49,7 @@ class Parts:
     trainer: Trainer
     test: Loader
     identity: dict[str, Any]  # of the data, for the process that leads
+    inputs: dict[str, Any]  # what the model takes and gives, as `Transform.plain` says it; empty where nobody does
 
 
 def build(
@@ -108,7 +109,17 @@ def build(
         processes=processes,
         steps=steps,
     )
-    return Parts(data, trainer, test, identity(splits) if processes.leads else {})
+    if not processes.leads:
+        return Parts(data, trainer, test, {}, {})
+    return Parts(data, trainer, test, identity(splits), _inputs(data, processes.bare(model)))
+
+
+def _inputs(data: Data, model: nn.Module) -> dict[str, Any]:
+    """What it takes to use a model without its data set and without what it was pretrained from."""
+    if (transform := data.transform) is None:
+        return {}
+    alone = {"model": model.settings_alone} if hasattr(model, "settings_alone") else {}
+    return {**transform.plain(), **alone}
 
 
 def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Module]:

@@ -13,7 +13,7 @@ ROOT = Path(lets_runner.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 # The parts of the package that each part may import; itself always.
 ALLOWED = {
-    "__init__": {"optim"},
+    "__init__": {"optim", "trained"},
     "__main__": {"cli", "interrupt"},
     "columns": set(),
     "console": set(),
@@ -57,8 +57,10 @@ ALLOWED = {
         "sweep",
         "trackers",
     },
+    "restore": {"config", "run"},
+    "trained": {"build", "config", "data", "extra", "restore", "run.files", "tasks"},
     "probe": {"columns", "optim", "run", "tasks"},
-    "probe.command": {"build", "config", "data", "probe", "run"},
+    "probe.command": {"build", "config", "data", "probe", "restore", "run"},
 }
 # The same inside `optim`: from what every step is made of to what is built on it.
 OPTIM = {
@@ -93,7 +95,9 @@ OUTSIDE = {
     "build": {"torch", "numpy", "hydra", "omegaconf"},
     "cli": {"hydra", "omegaconf"},
     "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
-    "probe.command": {"torch", "numpy", "omegaconf", "yaml"},
+    "probe.command": {"torch", "numpy"},
+    "restore": {"omegaconf", "torch", "yaml"},
+    "trained": {"omegaconf", "safetensors", "torch"},
 }
 
 
@@ -180,7 +184,7 @@ def test_torch_waits_until_an_optimizer_is_asked_for():
 def test_all_names_are_public_and_there():
     import lets_runner.optim
 
-    assert {*lets_runner.__all__} - {"__version__"} == {*lets_runner.optim.__all__}
+    assert {*lets_runner.__all__} - {"__version__", "Trained", "load"} == {*lets_runner.optim.__all__}
     for name in lets_runner.__all__:
         assert getattr(lets_runner, name) is not None
         assert name == "__version__" or not name.startswith("_")

@@ -5,8 +5,8 @@ A transform is plain data (`plain`, `transform_of`), so that a run can write it 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -50,11 +50,11 @@ class Transform(ABC):
 
     def plain(self) -> dict[str, Any]:
         """All of it as JSON has it; `transform_of` undoes this."""
-        return {"kind": self.kind, **{name: _json(value) for name, value in vars(self).items()}}
+        return {"kind": self.kind, **{field.name: _json(getattr(self, field.name)) for field in fields(self)}}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Transform":
-        return cls(**{name: _tuples(value) for name, value in plain.items() if name != "kind"})
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        return cls(**{name: _tuples(value) for name, value in plain.items() if name not in ("kind", "model")})
 
 
 def transform_of(plain: Mapping[str, Any]) -> Transform:

@@ -4,11 +4,9 @@ run directories -> configuration and checkpoint -> objective -> what is missing 
 """
 
 import hashlib
-import os
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
-from yaml import YAMLError
 
 from lets_runner import build
 from lets_runner.config import UserError
@@ -31,7 +26,7 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import complain, parse
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.run.checkpoint import read_checkpoint
+from lets_runner.restore import find_runs, put, read_config, read_state
 from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
@@ -61,34 +56,18 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     complain(f"warning: {message}")
 
 
-def find_runs(path: Path) -> Iterator[Path]:
-    """The run directory at `path`, or all of them below it but in hidden directories.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = False
-    for folder, below, files in os.walk(path):
-        below[:] = sorted(name for name in below if not name.startswith("."))  # where trackers keep copies
-        if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be named
-            below.clear()
-            found = True
-            yield Path(folder).resolve()
-    if not found:
-        raise UserError(f"{path}: no run directory here or below; give one that lets-train has written, or its parent")
-
-
 def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     """Measure one run, and say so part by part; what its record has already is left alone.
 
     Raises:
         UserError: it cannot be probed; what was measured until then is written down.
     """
-    cfg = _config(directory)
+    cfg = read_config(directory)
     data, task, model = build.components(cfg, device)
     if not task.per_example:
         raise UserError(f"{type(task).__name__} has no loss of its own for every example, which is what is probed")
-    state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
+    state = read_state(directory, asked.checkpoint)
+    put(model, state, f"checkpoints/{asked.checkpoint}.pt")
     examples = _examples(data, asked, device)
     if asked.double:
         model, examples = (
@@ -187,36 +166,6 @@ def _fingerprint(state: dict[str, Tensor]) -> str:
     for name, tensor in state.items():
         digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-# From a run directory to what was trained in it.
-
-
-def _config(directory: Path) -> DictConfig:
-    """The configuration that a run wrote down: whole and resolved."""
-    try:
-        cfg = OmegaConf.load(directory / "config.yaml")
-    except FileNotFoundError as error:
-        raise UserError("has no config.yaml: this run was refused before it began") from error
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"config.yaml cannot be read: {error}") from error
-    if not isinstance(cfg, DictConfig) or any(cfg.get(key) is None for key in ("data", "model", "task", "seed")):
-        raise UserError("config.yaml is none that lets-train has written: it must say data, model, task and seed")
-    return cfg
-
-
-def _load(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Put a checkpoint's weights into `model`; returns the whole checkpoint."""
-    if not path.exists():
-        raise UserError(f"there is no {path.parent.name}/{path.name}: nothing of this run was saved; train it first")
-    try:
-        state = read_checkpoint(path)
-        model.load_state_dict(state["model"])
-        return state
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise UserError(f"{path.parent.name}/{path.name} does not fit the model that config.yaml names") from error
 
 
 def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:
