@@ -310,6 +310,12 @@ def _autocast(device: torch.device, precision: Precision) -> Callable[[], Abstra
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
 
 
+def measuring(cfg: DictConfig, device: torch.device) -> tuple[Callable[[], AbstractContextManager], bool]:
+    """How a run measures on this device: the context of its forward passes, and whether channels come last."""
+    precision = _precision(Precision(cfg.precision), device)
+    return _autocast(device, precision), _channels_last(cfg.channels_last, precision, device)
+
+
 def processes_of(cfg: DictConfig, device: torch.device) -> Processes:
     """Those that torchrun started, or this one alone."""
     if not launched():

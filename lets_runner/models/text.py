@@ -36,7 +36,7 @@ class TextModel(nn.Module):
     def __init__(self, network: nn.Module, *, takes: Container[str]):
         super().__init__()
         self.network = network
-        self._takes = [name for name in INPUTS if name in takes]
+        self.takes = [name for name in INPUTS if name in takes]
 
     @property
     def settings_alone(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class TextModel(nn.Module):
         return {"pretrained": None, "architecture": config.model_type, "settings": told}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.network(**{name: inputs[name] for name in self._takes}).logits
+        return self.network(**{name: inputs[name] for name in self.takes}).logits
 
 
 def auto_text(
