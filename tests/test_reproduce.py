@@ -13,7 +13,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
-from conftest import write_cifar10
+from conftest import grid, write_cifar10
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
 
@@ -31,6 +31,7 @@ def finished(folder):
     return [path for path, summary in summaries.items() if summary["status"] == "finished"]
 
 
+@pytest.mark.full
 def test_killed_half_way_and_started_again(tmp_path):
     words = ("cifar10_vit_s", "--scale", "smoke", "--output", str(tmp_path))
     process = reproduce(*words, start_new_session=True)
@@ -144,13 +145,22 @@ ONE_RUN = ["--dry-run", "seed=0", "method=erm", "epochs=2"]
 LITTLE_VIT = ["cifar10_vit_s", "model.depth=1", "model.width=24", "model.heads=3"]
 
 
+LITTLE = (LITTLE_VIT, "50,000 training images", 2 * (45_000 // 128))
+LITTLE_IMAGENET = (
+    ["imagenet_resnet50", "model=mlp", "data.size=32"],
+    "1,281,167 training images",
+    2 * (1_153_050 // 256),
+)
+LITTLE_GLUE = (
+    ["glue", "model=auto_text", "model.width=16", "data.task=rte"],
+    "2,490 training texts",
+    2 * (2_241 // 32),
+)
+
+
 @pytest.mark.parametrize(
     ("words", "published", "steps"),
-    [
-        (LITTLE_VIT, "50,000 training images", 2 * (45_000 // 128)),
-        (["imagenet_resnet50", "model=mlp", "data.size=32"], "1,281,167 training images", 2 * (1_153_050 // 256)),
-        (["glue", "model=auto_text", "model.width=16", "data.task=rte"], "2,490 training texts", 2 * (2_241 // 32)),
-    ],
+    grid([LITTLE, LITTLE_IMAGENET, LITTLE_GLUE], [LITTLE]),
 )
 def test_what_full_comes_to_needs_no_data(tmp_path, words, published, steps):
     out, _ = reproduce(*words, *ONE_RUN, f"data.root={tmp_path}").communicate(timeout=300)
