@@ -82,13 +82,13 @@ def test_an_experiment_on_texts(tmp_path):
 
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
-    # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
+    # 4 noises x 10 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
     words = out.split(", full: ")[1].replace(",", "").split()
     runs, evaluations = int(words[0]), int(words[2])
     steps = 40 * (1131 // 64)  # epochs, and batches of the training split
-    # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS three but for the last
-    assert runs == 5 * (32 + 5 + 8)
-    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
+    # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS and horizon LETS three
+    assert runs == 5 * (32 + 5 + 8 + 8)
+    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
     assert re.search(r", about [1-9]0*(,000)* (minute|hour)s? of this machine", out), out
     assert list(tmp_path.iterdir()) == []
 
@@ -123,7 +123,7 @@ def test_what_makes_a_method_cheaper_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("words", "runs"),
     [
-        (["digits", "--scale", "small"], 2 * (32 + 5 + 8)),
+        (["digits", "--scale", "small"], 2 * (32 + 5 + 8 + 8)),
         (["loss_landscape", "--scale", "small"], 2 * 5),
         (["generalization_gap", "--scale", "small"], 2 * 3 * 5),
         (["imagenet_resnet50", "--scale", "small", "method=sam,asam", "seed=4"], 2),
