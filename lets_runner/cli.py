@@ -171,12 +171,15 @@ def train(
         "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,
         "device": device_name(device),
         "processes": processes.size,
+        **({"beginning": parts.beginning} if parts.beginning else {}),
         **({"signatures": dict(found)} if (found := parts.trainer.task.signatures) else {}),
         **environment(),
     }
     with _in_one_line(), run, closing(parts.data):
         processes.only(lambda: _open(run, parts.identity))
         if processes.leads:
+            if parts.beginning and not run.resumes:
+                complain(parts.beginning)
             guards = _guarded(trackers, cfg, named)
             supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=guards)
         else:

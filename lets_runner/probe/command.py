@@ -31,7 +31,7 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import complain, parse
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.run.checkpoint import read_checkpoint
+from lets_runner.run.checkpoint import read_checkpoint, reported
 from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
@@ -206,12 +206,12 @@ def _config(directory: Path) -> DictConfig:
 
 
 def _load(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Put a checkpoint's weights into `model`; returns the whole checkpoint."""
+    """Put the weights that a checkpoint's run reports into `model`; returns the whole checkpoint."""
     if not path.exists():
         raise UserError(f"there is no {path.parent.name}/{path.name}: nothing of this run was saved; train it first")
     try:
         state = read_checkpoint(path)
-        model.load_state_dict(state["model"])
+        model.load_state_dict(reported(state))
         return state
     except ValueError as error:
         raise UserError(str(error)) from error
