@@ -181,6 +181,10 @@ def _check_kinds(data: Data, task: Task) -> None:
             f"task: {type(task).__name__} predicts {task.target_kind}, and the targets of {type(data).__name__} are "
             f"{data.target_kind}; take {SUITABLE[data.target_kind]}, or another data set"
         )
+    if data.mixes and not task.takes_mixed:
+        raise UserError(
+            f"data.mixup, data.cutmix: {type(task).__name__} needs one class for every example; leave them 0"
+        )
     for measure in task.measures:
         if measure.classes not in (None, data.outputs):
             raise UserError(
