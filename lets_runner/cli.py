@@ -49,7 +49,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     failures: list[BaseException] = []
     try:
-        name, sys.argv[1:] = rerun.primary(sys.argv[1:], CONF)
+        name, sys.argv[1:] = rerun.primary([config.quoted(word) for word in sys.argv[1:]], CONF)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_job, failures, sys.argv[1:]))()
     except UserError as error:  # before a run had begun, in a sweep
         failures.append(error)

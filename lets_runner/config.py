@@ -307,6 +307,8 @@ def one_line(error: Exception, overrides: list[str]) -> str:
     return " ".join(_explained("\n".join(map(str, causes)), causes, overrides).split())
 
 
+PATHS = ("init_from", "model.pretrained")  # whose values may be run directories, or files in them
+
 # Which of our extras brings a plugin of Hydra that a preset builds on.
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "joblib": "sweep", "optuna": "sweep"}
 
@@ -326,6 +328,14 @@ def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
     if match := re.search(r"((?:Value|Invalid value) '.*?'.*)\n\s+full_key: (\S+)", text):
         return f"{match[2]}: {match[1]}"
     return text
+
+
+def quoted(word: str) -> str:
+    """A word of the command line with its paths in quotes, where Hydra would stumble over seed=0 in them."""
+    key, sign, value = word.partition("=")
+    if key not in PATHS or "=" not in value or any(mark in value for mark in "'\"[]{}"):
+        return word
+    return key + sign + ",".join(f"'{path}'" for path in value.split(","))
 
 
 def is_about_groups(error: Exception) -> bool:

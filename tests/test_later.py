@@ -10,14 +10,14 @@ from lets_runner.signature import annotations
 
 # As they were before there were any of them.
 HASHES = {
-    "": "338848a38accbfb4b8199e31303a1c4ba323fa6c7528de21c4fa6627212b0ad0",
-    "method=erm": "2ae03f965db4cc15b53563689a51dbe9a917a09b98bced16f858dc7ba09de7fb",
-    "data=cifar10 model=resnet18 method=sam": "fa7ef6526bfd9467356d7eafae8e20524d5b6fb2b5674583a98e5df9b4d465b3",
-    "data=cifar100 model=timm optimizer=adamw schedule=linear": "1d82629db1e128c9cdea4fdda6e571e1e291730da56a6a7d448adb857eb40727",
-    "data=glue task=glue model=deberta_base optimizer=adamw_transformer schedule=warmup_linear": "86355793e33813694a576557d313c113fa6c72119b51ddf726dc994a823f2348",
-    "data=imagenet model=torchvision schedule=step": "1bfd64b0e0a734b2f2c659b7339b45c295642c286c499113796a09d99dc6874e",
-    "data=iwslt14 task=translation model=transformer_iwslt schedule=inverse_sqrt": "44fa9d962ccfe0422ead1d0984fbac43f19fe12b5254480c9830c87b61b6a403",
-    "experiment=label_noise": "035eb6af71a6a38cb98b7cba960c53c8305812ef3dcc791059f115b6ff75fb38",
+    "": "338848a38accbfb4",
+    "method=erm": "2ae03f965db4cc15",
+    "data=cifar10 model=resnet18 method=sam": "fa7ef6526bfd9467",
+    "data=cifar100 model=timm optimizer=adamw schedule=linear": "1d82629db1e128c9",
+    "data=glue task=glue model=deberta_base optimizer=adamw_transformer schedule=warmup_linear": "86355793e3381369",
+    "data=imagenet model=torchvision schedule=step": "1bfd64b0e0a734b2",
+    "data=iwslt14 task=translation model=transformer_iwslt schedule=inverse_sqrt": "44fa9d962ccfe042",
+    "experiment=label_noise": "035eb6af71a6a38c",
 }
 CHANGES = {
     "init_from": "elsewhere",
@@ -38,7 +38,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("words", HASHES)
 def test_configurations_are_the_ones_that_they_were(words):
-    assert config.identity(cli.compose(*words.split())[0]) == HASHES[words]
+    assert config.identity(cli.compose(*words.split())[0])[:16] == HASHES[words]
 
 
 @pytest.mark.parametrize("key", LATER)
