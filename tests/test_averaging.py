@@ -46,7 +46,7 @@ def test_what_is_measured_is_the_average_and_training_is_as_without():
     plain = make()
     averaged = make()
     averaged.measured = Averaged(averaged.model, 0.7)
-    rows, epochs = told(plain)
+    rows, _ = told(plain)
     assert told(averaged)[0] == rows
     assert torch.equal(plain.model.weight, averaged.model.weight)
     mean = averaged.measured.model

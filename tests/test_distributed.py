@@ -76,6 +76,33 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
     assert "already finished" in finish(launch(tmp_path, *SETTINGS))[0]
 
 
+def test_what_belongs_to_training_is_the_same_in_two_processes(tmp_path):
+    words = [
+        "data.mixup=0.4",
+        "data.cutmix=1.0",
+        "data.policy=randaugment",
+        "ema.decay=0.9",
+        "early_stopping.patience=1",
+    ]
+    words += ["optimizer.layer_decay=0.7", "schedule.warmup_steps=5", "model.freeze=[1.bias]", "optimizer.lr=0.3"]
+    words += [*SETTINGS, "epochs=12"]
+    alone = one_process(tmp_path / "alone", *words)
+    finish(launch(tmp_path / "both", *words))
+    both = directory_of(tmp_path / "both")
+    assert_same_run(both, alone)
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (both, alone)]
+    assert summaries[0]["epochs"] == summaries[1]["epochs"] < 12
+    states = [torch.load(place / "checkpoints" / "last.pt", weights_only=True)["ema"] for place in (both, alone)]
+    for ours, theirs in zip(*(state["model"].values() for state in states), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+def test_averages_of_sharded_weights_are_refused(tmp_path):
+    _, err = finish(launch(tmp_path, "model=mlp", "ema.decay=0.9", "distributed.strategy=fsdp"), rc=1)
+    assert err.count("lets-train: ") == 1
+    assert "ema.decay=0.9: averages need whole weights; take distributed.strategy=ddp" in err
+
+
 def test_blocks_within_blocks_are_sharded(tmp_path):
     settings = ("model=vit_s", "model.width=12", "model.heads=3", "model.depth=2", "epochs=1", "progress=false")
     alone = one_process(tmp_path / "alone", *settings)

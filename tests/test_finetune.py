@@ -82,7 +82,7 @@ class TestFit:
             ),
             (
                 lambda w: w | {"3.weight": torch.ones(32, 16, 5, 5)},
-                r"has 3.weight of the shape \(32, 16, 5, 5\), and this network of \(32, 16, 3, 3\), and so for 0 others",
+                r"has 3.weight of the shape \(32, 16, 5, 5\), and this network of \(32, 16, 3, 3\)",
             ),
             (lambda w: w | {"3.bias": torch.full((32,), float("nan"))}, "has weights that are not finite"),
             (lambda w: w | {"0.weight": torch.ones(10, 1, 3, 3)}, r"has 0.weight of the shape \(10, 1, 3, 3\)"),
