@@ -8,7 +8,6 @@ import torch
 from lets_runner.cli import main
 from lets_runner.tasks import Classification
 
-
 OUTPUT = Classification._output
 
 
