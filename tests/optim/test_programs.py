@@ -1,16 +1,18 @@
 """Variants against what their authors' programs compute, written anew: ten steps in float64, on a network with a norm.
 
 The programs are published on GitHub, and their equations written down here by hand: SamsungLabs/ASAM asam.py,
-nblt/F-SAM utils.py, dydjw9/Efficient_SAM utils/Esam.py.
+nblt/F-SAM utils.py, dydjw9/Efficient_SAM utils/Esam.py, mueller-mp/SAM-ON sam_on.py, MarlonBecker/MSAM
+optimizer/msam.py and adamW_msam.py, LIONS-EPFL/SAMPa train.py.
 """
 
+import math
 import random
 
 import pytest
 import torch
 from torch import nn
 
-from lets_runner import ASAM, ESAM, FSAM, SAM
+from lets_runner import ASAM, ESAM, FSAM, SAM, SAMON, MomentumSAM, SAMPa
 
 STEPS, EXAMPLES = 10, 12
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-2
@@ -112,10 +114,76 @@ def esam(rho=0.05, beta=0.6, gamma=0.5, seed=0):
     return step
 
 
+def sam_on(rho=0.5, eta=None):
+    """The norm is that of the perturbed parameters, LayerNorm's scale and shift; `eta` for ASAM on both."""
+    base, perturbed = Momentum(), [name.startswith("1.") for name in NAMES]
+
+    def step(weights, number):
+        g = gradient(weights, number)
+        scale = [torch.ones_like(w) if eta is None else w.abs() + eta for w in weights]
+        once = [s * d * p for s, d, p in zip(scale, g, perturbed, strict=True)]
+        twice = [s * d for s, d in zip(scale, once, strict=True)]
+        return base.step(weights, gradient(moved(weights, twice, rho / length(once)), number))
+
+    return step
+
+
+def momentum_sam(rho=0.3):
+    """The weights stand at the perturbed place between steps; this is where they are without that."""
+    momentum = None
+
+    def step(weights, number):
+        nonlocal momentum
+        there = weights if momentum is None else moved(weights, momentum, -rho / length(momentum))
+        g = gradient(there, number)
+        momentum = g if momentum is None else moved(g, momentum, MOMENTUM)
+        return moved(weights, momentum, -RATE)
+
+    return step
+
+
+def adam_momentum_sam(rho=0.3, beta1=0.9, beta2=0.999, eps=1e-8):
+    first = second = [torch.zeros_like(p) for p in MODEL.parameters()]
+
+    def step(weights, number):
+        nonlocal first, second
+        there = weights if number == 0 else moved(weights, first, -rho / length(first))
+        g = gradient(there, number)
+        first = [beta1 * m + (1 - beta1) * d for m, d in zip(first, g, strict=True)]
+        second = [beta2 * v + (1 - beta2) * d**2 for v, d in zip(second, g, strict=True)]
+        one, two = 1 - beta1 ** (number + 1), math.sqrt(1 - beta2 ** (number + 1))
+        return [w - RATE / one * m / (v.sqrt() / two + eps) for w, m, v in zip(weights, first, second, strict=True)]
+
+    return step
+
+
+def sampa(rho=0.1, share=0.2):
+    """A process for each gradient: one perturbs, on the batch of before, and the other looks ahead, on the new one."""
+    base, ahead = Momentum(), None
+
+    def step(weights, number):
+        nonlocal ahead
+        before = max(0, number - 1)
+        if ahead is None:
+            ahead = [torch.zeros_like(w) for w in weights]
+            there = weights
+        else:
+            there = moved(weights, ahead, rho / length(ahead))
+        perturbed = gradient(there, before)
+        move = ahead if base.buffers is None else moved(moved(ahead, weights, DECAY), base.buffers, MOMENTUM)
+        ahead = gradient(moved(weights, move, -RATE), number)
+        return base.step(weights, [(1 - share) * p + share * a for p, a in zip(perturbed, ahead, strict=True)])
+
+    return step
+
+
 PROGRAMS = {
     "ASAM": (asam, lambda base, model: ASAM(base, scope="named", model=model)),
     "F-SAM": (f_sam, lambda base, model: FSAM(base, follow="program", model=model)),
     "ESAM": (esam, lambda base, model: ESAM(base, follow="program", model=model)),
+    "SAM-ON": (sam_on, lambda base, model: SAMON(base, model=model)),
+    "ASAM-ON": (lambda: sam_on(2.0, 0.01), lambda base, model: SAMON(base, 2.0, adaptive=True, xi=0.01, model=model)),
+    "SAMPa": (sampa, lambda base, model: SAMPa(base, model=model)),
 }
 OWN = {
     "ASAM": lambda base, model: ASAM(base, model=model),
@@ -124,22 +192,43 @@ OWN = {
 }
 
 
-def trajectory(build, decay=DECAY):
+def sgd(parameters, decay=DECAY):
+    return torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=decay)
+
+
+def closure(model, number):
+    return lambda: nn.functional.cross_entropy(model(X[number]), Y[number], reduction="none")
+
+
+def trajectory(build, base=sgd):
+    """The weights after every step."""
     model = network()
-    optimizer = build(torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=decay), model)
+    optimizer = build(base(model.parameters()), model)
     for number in range(STEPS):
-        optimizer.step(lambda n=number: nn.functional.cross_entropy(model(X[n]), Y[n], reduction="none"))
+        optimizer.step(closure(model, number))
         yield [p.detach().clone() for p in model.parameters()]
+
+
+def assert_equal(step, ours):
+    weights = [p.detach() for p in network().parameters()]
+    for number, mine in enumerate(ours):
+        weights = [w.detach() for w in step(weights, number)]
+        for a, b in zip(mine, weights, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_equals_the_program(name):
     program, build = PROGRAMS[name]
-    step, weights = program(), [p.detach() for p in network().parameters()]
-    for number, ours in enumerate(trajectory(build)):
-        weights = step(weights, number)
-        for mine, theirs in zip(ours, weights, strict=True):
-            torch.testing.assert_close(mine, theirs.detach(), rtol=1e-10, atol=1e-12)
+    assert_equal(program(), trajectory(build))
+
+
+def test_momentum_sam_equals_its_programs_without_weight_decay():
+    def build(base, model):
+        return MomentumSAM(base, model=model)
+
+    assert_equal(momentum_sam(), trajectory(build, lambda p: sgd(p, decay=0)))
+    assert_equal(adam_momentum_sam(), trajectory(build, lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0)))
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -151,6 +240,14 @@ def test_which_is_not_what_the_equations_give(name):
     assert length(moved(theirs, plain, -1)) > 1e-5
 
 
-def test_names_need_a_model():
-    with pytest.raises(ValueError, match="scope=named goes by the names of parameters: ASAM needs model="):
-        ASAM(torch.optim.SGD(network().parameters(), lr=RATE), scope="named")
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda base: ASAM(base, scope="named"), "scope=named goes by the names of parameters: ASAM needs model="),
+        (lambda base: FSAM(base, follow="code"), "follow=code: must be paper or program"),
+        (lambda base: ESAM(base, follow="code"), "follow=code: must be paper or program"),
+    ],
+)
+def test_refuses(build, message):
+    with pytest.raises(ValueError, match=message):
+        build(sgd(network().parameters()))
