@@ -29,6 +29,7 @@ from lets_runner.data import BrokenImage
 from lets_runner.data.identity import check_same
 from lets_runner.distributed import OtherProcessFailed, part, rank
 from lets_runner.interrupt import accepted
+from lets_runner.messages import is_about_groups, one_line
 from lets_runner.optim import NotGraphableError
 from lets_runner.run.directory import DamagedError, Run
 from lets_runner.run.environment import environment, reset_peak_memory
@@ -58,9 +59,9 @@ def main() -> None:
         failures.append(UserError(str(error)))
         _complain(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ValueError) and not config.is_about_groups(error):
+        if isinstance(error, ValueError) and not is_about_groups(error):
             raise
-        failures.append(UserError(config.one_line(error, sys.argv[1:])))
+        failures.append(UserError(one_line(error, sys.argv[1:])))
         _complain(failures[-1])
     finally:
         part()

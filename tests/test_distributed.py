@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train, write_imagenet
+from conftest import grid, train, write_imagenet
 
 from lets_runner import slurm
 from lets_runner.report.curves import read_columns
@@ -76,6 +76,7 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
     assert "already finished" in finish(launch(tmp_path, *SETTINGS))[0]
 
 
+@pytest.mark.full
 def test_blocks_within_blocks_are_sharded(tmp_path):
     settings = ("model=vit_s", "model.width=12", "model.heads=3", "model.depth=2", "epochs=1", "progress=false")
     alone = one_process(tmp_path / "alone", *settings)
@@ -92,7 +93,7 @@ def test_a_refused_run_of_a_sweep_stops_no_other(tmp_path):
         assert json.loads(path.read_text())["status"] == ("finished" if "digits" in str(path) else "failed")
 
 
-@pytest.mark.parametrize(("strategy", "then"), [("ddp", 1), ("fsdp", 3)])
+@pytest.mark.parametrize(("strategy", "then"), grid([("ddp", 1), ("fsdp", 3)], [("ddp", 1)]))
 def test_a_signal_stops_all_and_any_number_goes_on(tmp_path, alone, strategy, then):
     process = launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}", "checkpoint.every_steps=4")
     checkpoint = None

@@ -67,6 +67,7 @@ def test_runs(tmp_path):
         gpu.trained(tmp_path, "cpu", ["model=none"], at_least=0.8)
 
 
+@pytest.mark.full
 def test_a_run_that_is_killed(tmp_path):
     assert gpu.resumed(tmp_path, "cpu", DIGITS) == "85 steps, 0 rows and 0 of 6 tensors differ"
 
