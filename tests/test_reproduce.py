@@ -88,7 +88,10 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     steps = 40 * (1131 // 64)  # epochs, and batches of the training split
     # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS and horizon LETS three
     assert runs == 5 * (32 + 5 + 8 + 8)
-    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
+    assert (
+        abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1)
+        < 0.01
+    )
     assert re.search(r", about [1-9]0*(,000)* (minute|hour)s? of this machine", out), out
     assert list(tmp_path.iterdir()) == []
 
