@@ -70,5 +70,5 @@ class MomentumSAM(SAM):
         return torch._foreach_neg(momentum), vector.norm(momentum)
 
     def _momentum(self, param: Tensor) -> Tensor:
-        state = self.state[param] if param in self.state else {}
+        state = self.state.get(param, {})
         return next((state[name] for name in MOMENTA if state.get(name) is not None), torch.zeros_like(param))
