@@ -104,8 +104,10 @@ def words_for(group, choice, root):
     words += ["batch_size=256", "model=mlp", "model.width=8"]
     if group == "sweep":
         return [*words, *ONE_OF_A_SWEEP]
-    if (group, choice) in (("sam", "none"), ("sam", "le_sam")):  # nobody may choose the radius of these
+    if group == "sam" and choice in ("none", "le_sam", "momentum_sam", "sampa"):  # nobody may learn the radius of these
         return [*words, "radius=fixed"]
+    if (group, choice) == ("sam", "sam_on"):  # which needs layers that normalize
+        return [*words, "model=convnet", "model.width=4", "model.batch_norm=true"]
     return words
 
 
