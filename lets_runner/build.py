@@ -224,7 +224,7 @@ def _of_the_constructor(node: DictConfig, key: str) -> DictConfig:
     """A component's settings without the runner's own."""
     kept = node.copy()
     with open_dict(kept):
-        for name in [name for name in kept if f"{key}.{name}" in later.OWN]:
+        for name in [name for name in map(str, kept) if f"{key}.{name}" in later.OWN]:
             taken = name in annotations(kept._target_)
             if not taken or later.says_nothing(f"{key}.{name}", kept[name]):
                 del kept[name]

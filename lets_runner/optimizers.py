@@ -50,7 +50,7 @@ def by_layer(model: nn.Module, *, layer_decay: float | None = None) -> list[Any]
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay={layer_decay}: must lie in (0, 1], or be null")
     found = layers(model)
-    groups = [{"params": params, "depth": depth} for depth, params in enumerate(reversed(found))]
+    groups: list[dict[str, Any]] = [{"params": params, "depth": depth} for depth, params in enumerate(reversed(found))]
     trained = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     return [group for group in trained if group["params"]]
 

@@ -134,7 +134,7 @@ def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
 
 @pytest.mark.parametrize("word", ["data.mixup=0.5", "data.cutmix=1.0", "data.policy=trivialaugment"])
 def test_all_passes_of_a_step_see_one_batch_and_the_rule_one_made_alike(word):
-    words = ["method=lets_sam", "accumulate=2", "seed=1"]
+    words = ["method=lets_sam", "accumulate=2", "seed=2"]  # not every box of CutMix holds a pixel
     trainer, plain = (build.build(cli.compose(*words, *more)[0], CPU).trainer for more in ([word], []))
     seen: list = []
     real = trainer.task.loss

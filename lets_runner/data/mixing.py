@@ -55,7 +55,8 @@ class Mixing:
             return images, labels
         rng = np.random.default_rng(seed)
         cuts = rng.random() < 0.5 if self.mixup and self.cutmix else self.cutmix > 0
-        left = float(rng.beta(*[self.cutmix if cuts else self.mixup] * 2))
+        alpha = self.cutmix if cuts else self.mixup
+        left = float(rng.beta(alpha, alpha))
         if cuts:
             images, left = cut(images, *_box(left, images.shape[-2], images.shape[-1], rng))
         else:
