@@ -1,4 +1,4 @@
-"""The schema of a run's configuration, the checks across its keys, and errors in one line."""
+"""The schema of a run's configuration, the checks across its keys, and refusals with the key in front."""
 
 import hashlib
 import json
@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lets_runner.keys import all_keys, leaves, meant
+from lets_runner import later
+from lets_runner.keys import all_keys, leaves, proposal
 from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
-from lets_runner.signature import LARGEST, PLAIN
+from lets_runner.signature import LARGEST, PLAIN, annotations
 
+PATHS = ("init_from", "model.pretrained")  # whose values may be run directories, or files in them
 COMPONENTS = ("data", "model", "task", "optimizer", "schedule", "sam", "radius")  # a constructor and its settings
 
 
@@ -61,6 +62,16 @@ class Checkpoint:
 
 
 @dataclass
+class Ema:
+    decay: float | None = MISSING
+
+
+@dataclass
+class EarlyStopping:
+    patience: int | None = MISSING
+
+
+@dataclass
 class Origin:
     """The configuration that is run again: its hash, that of its content, and the steps it was resolved for."""
 
@@ -87,6 +98,7 @@ class Config:
     schedule: Any = MISSING
     sam: Any = MISSING
     radius: Any = MISSING
+    init_from: str | None = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
     val_batch_size: int | None = MISSING
@@ -103,6 +115,8 @@ class Config:
     test_each_epoch: bool = MISSING
     output: str = MISSING
     progress: bool = MISSING
+    ema: Ema = field(default_factory=Ema)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     distributed: Distributed = field(default_factory=Distributed)
     derived: Derived = field(default_factory=Derived)
@@ -133,11 +147,14 @@ def check(cfg: DictConfig) -> None:
     for key, value in {
         "val_batch_size": cfg.val_batch_size,
         "checkpoint.every_steps": cfg.checkpoint.every_steps,
+        "early_stopping.patience": cfg.early_stopping.patience,
     }.items():
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1, or null")
     if cfg.grad_clip is not None and not 0 < cfg.grad_clip < math.inf:
         raise UserError(f"grad_clip={cfg.grad_clip}: must be a finite number above 0, or null for no clipping")
+    if cfg.ema.decay is not None and not 0 < cfg.ema.decay < 1:
+        raise UserError(f"ema.decay={cfg.ema.decay}: must lie between 0 and 1, or be null for no averaging")
     or_auto = (True, False, "auto")
     for key, choices in {
         "channels_last": or_auto,
@@ -170,6 +187,8 @@ def check_form(cfg: DictConfig) -> None:
         except (OmegaConfBaseException, RecursionError) as error:
             raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
     for key in COMPONENTS:
+        if isinstance(filled[key], DictConfig) and all(f"{key}.{name}" in later.OWN for name in filled[key]):
+            raise UserError(f"{key}: no value; give one, as in {key}=...")
         if not isinstance(filled[key], DictConfig) or "_target_" not in filled[key]:
             raise UserError(
                 f"{key}={filled[key]}: says no _target_ to make it from; lets-train --help shows every {key}"
@@ -194,7 +213,20 @@ def content_hash(cfg: DictConfig) -> str:
     """As `identity`, of the values as they stand there: a resolved configuration has another than it was made from."""
     kept = {key: value for key, value in _plain(cfg, resolve=False).items() if key not in ASIDE}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ASIDE_OF_DATA}
+    kept = later.without(kept)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def completed(content: Any) -> Any:
+    """What a run wrote down, with the settings that say nothing, for others to change: those that its parts take."""
+    whole = OmegaConf.create(OmegaConf.to_container(content)) if isinstance(content, DictConfig) else content
+    for key, usual in later.LATER.items() if isinstance(whole, DictConfig) else []:
+        group, _, name = key.partition(".")
+        target = str(OmegaConf.select(whole, f"{group}._target_"))
+        its_own = group in COMPONENTS and key not in later.OWN
+        if OmegaConf.select(whole, key) is None and not (its_own and name not in annotations(target)):
+            OmegaConf.update(whole, key, usual, force_add=True)
+    return whole
 
 
 def method_name(sam: str, radius: str) -> str:
@@ -234,8 +266,8 @@ def to_tell(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _whole(cfg: DictConfig) -> dict[str, Any]:
-    """Resolved, and what it is another run of only where there is one."""
-    plain = _plain(cfg, resolve=True)
+    """Resolved, with what says something, and what it is another run of only where there is one."""
+    plain = later.without(_plain(cfg, resolve=True))
     if plain["derived"].get("origin") is None:
         plain["derived"].pop("origin", None)
     return plain
@@ -267,68 +299,9 @@ def user_error(key: str, error: Exception) -> UserError:
     return UserError(f"{key}.{text}" if re.match(r"\w+=", text) else f"{key}: {text}")
 
 
-def one_line(error: Exception, overrides: list[str]) -> str:
-    """One line for what Hydra and OmegaConf say in several; `overrides` are the words of the command line."""
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
-    return " ".join(_explained("\n".join(map(str, causes)), causes, overrides).split())
-
-
-# Which of our extras brings a plugin of Hydra that a preset builds on.
-EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "joblib": "sweep", "optuna": "sweep"}
-
-
-def _explained(text: str, causes: list[Exception], overrides: list[str]) -> str:
-    if is_about_groups(causes[0]):
-        return _no_choice(overrides)
-    if match := re.search(r"Key '(.+?)' (?:is not in struct|not in '\w+')\n\s+full_key: (\S+)", text):
-        return _unknown_key(match[2], causes, overrides)
-    if (match := re.search(r"Could not (?:load|find) '(hydra/\w+)/(\w+)'", text)) and match[2] in EXTRAS:
-        return f"{match[1]}: {match[2]} needs an extra: pip install 'lets_runner[{EXTRAS[match[2]]}]'"
-    if match := re.search(r"Could not find '([\w/]+)/(.+?)'\n\nAvailable options in '[\w/]+':\n(.*)", text, re.S):
-        options = match[3].split("\nConfig search path")[0].split()
-        return f"{match[1]}={match[2]}: there is no such {match[1]}; choose one of {', '.join(options)}"
-    if match := re.search(r"Could not load '([a-z]+)/(.+?)'", text):
-        return f"{match[1]}={match[2]}: there is no such {match[1]}; lets-train --help lists them"
-    if match := re.search(r"((?:Value|Invalid value) '.*?'.*)\n\s+full_key: (\S+)", text):
-        return f"{match[2]}: {match[1]}"
-    return text
-
-
-def is_about_groups(error: Exception) -> bool:
-    """Whether Hydra says that what stands for a choice of a group is no name; a bare ValueError."""
-    return str(error).startswith("Config group override must be")
-
-
-def _no_choice(overrides: list[str]) -> str:
-    groups = (*COMPONENTS, "method", "logger", "experiment", "sweep")
-    parsed = [
-        (word, OverridesParser.create().parse_override(word)) for word in overrides if word.split("=")[0] in groups
-    ]
-    word = next(
-        (word for word, one in parsed if one.is_sweep_override() or not isinstance(one.value(), str | list)), ""
-    )
-    return f"{word}: must name a choice of this group, or be left out; lets-train --help lists them"
-
-
-def _unknown_key(key: str, causes: list[Exception], overrides: list[str]) -> str:
-    word = next((word for word in overrides if word.lstrip("+~").split("=")[0] == key), key)
-    return (
-        f"{word}: there is no key {key}{proposal(key, _known_keys(key, causes)) or '; lets-train --cfg job shows all'}"
-    )
-
-
-def _known_keys(key: str, causes: list[Exception]) -> list[str]:
-    """All keys that there are: OmegaConf's error knows the node that was asked for an unknown one."""
-    node = next((node for cause in causes if isinstance(node := getattr(cause, "parent_node", None), DictConfig)), None)
-    if node is None:
-        return []
-    whole = OmegaConf.to_container(node._get_root(), resolve=False)
-    assert isinstance(whole, dict)
-    return [known for known in all_keys(whole) if known.startswith("hydra") == key.startswith("hydra")]
-
-
-def proposal(key: str, keys: list[str]) -> str:
-    """What `key` may have been meant for, at the end of a sentence; nothing where nothing is like it."""
-    return f"; did you mean {' or '.join(found)}?" if (found := meant(key, keys)) else ""
+def quoted(word: str) -> str:
+    """A word of the command line with its paths in quotes, where Hydra would stumble over seed=0 in them."""
+    key, sign, value = word.partition("=")
+    if key not in PATHS or "=" not in value or any(mark in value for mark in "'\"[]{}"):
+        return word
+    return key + sign + ",".join(f"'{path}'" for path in value.split(","))

@@ -6,15 +6,15 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 
-def say(text: str) -> None:
+def say(text: str, *, program: str = "lets-train") -> None:
     """Print a line; where standard output takes none, a warning on standard error has it."""
     if (problem := _print(text, sys.stdout)) is not None:
-        warn(f"standard output cannot be written ({problem}): {text}")
+        complain(f"warning: standard output cannot be written ({problem}): {text}", program=program)
 
 
-def complain(text: str) -> None:
-    """Print a line on standard error."""
-    _print(f"lets-train: {text}", sys.stderr)
+def complain(text: str, *, program: str = "lets-train") -> None:
+    """Print a line on standard error, the name of the program in front."""
+    _print(f"{program}: {text}", sys.stderr)
 
 
 def warn(text: str) -> None:

@@ -41,6 +41,11 @@ def meant(key: str, keys: Iterable[str]) -> list[str]:
     return _likest(key, beside, CLOSE) or _likest(key, others, CLOSER)
 
 
+def proposal(key: str, keys: list[str]) -> str:
+    """What `key` may have been meant for, at the end of a sentence; nothing where nothing is like it."""
+    return f"; did you mean {' or '.join(found)}?" if (found := meant(key, keys)) else ""
+
+
 def _likest(key: str, keys: list[str], enough: float) -> list[str]:
     rated = {full: _likeness(_last(key), _last(full)) for full in keys}
     most = max(rated.values(), default=0.0)

@@ -11,7 +11,7 @@ from torch import nn
 from yaml import YAMLError
 
 from lets_runner.config import UserError
-from lets_runner.run.checkpoint import read_checkpoint
+from lets_runner.run.checkpoint import read_checkpoint, reported
 from lets_runner.run.files import CHECKPOINTS, CONFIG
 
 
@@ -75,6 +75,6 @@ def read_state(directory: Path, checkpoint: str) -> dict[str, Any]:
 def put(model: nn.Module, state: dict[str, Any], name: str) -> None:
     """Put the weights of a checkpoint, called `name`, into `model`; raises UserError."""
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(reported(state))
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(f"{name} does not fit the model that config.yaml names") from error

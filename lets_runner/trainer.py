@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lets_runner.averaging import Raw
 from lets_runner.distributed import Processes
 from lets_runner.optim.graphs.eager import EagerStep
+from lets_runner.patience import Patience
 from lets_runner.record import Record
 from lets_runner.tasks.task import Output, Part, Task
 
@@ -51,6 +53,8 @@ class Trainer:
         val_parts: the same for a validation batch.
         processes: those that train together, each on loaders of its own share.
         steps: `EagerStep`, or another way to take steps of the optimizer on batches.
+        measured: the weights that are measured and saved beside the trained ones; None for those themselves.
+        patience: sees every epoch, and ends training before its time when it is out; None for none that ever is.
     """
 
     def __init__(
@@ -71,12 +75,16 @@ class Trainer:
         val_parts: int = 1,
         processes: Processes = ALONE,
         steps: Callable[..., EagerStep] = EagerStep,
+        measured: Raw | None = None,
+        patience: Patience | None = None,
     ):
         self.model, self.optimizer, self.scheduler, self.task = model, optimizer, scheduler, task
         self.parts, self.processes = parts, processes
         self.train, self.val, self.test = train, val, test
         self.epochs, self.autocast, self.checkpoint_every = epochs, autocast, checkpoint_every
         self.device = device
+        self.measured = measured or Raw(model)
+        self.patience = patience or Patience(task.columns.selected, None)
         self.step = 0
         self.val_batches = 0  # used so far: a rule may do without in most steps, and files are read ahead in sequence
         self.seconds = 0.0
@@ -106,6 +114,11 @@ class Trainer:
     def total_steps(self) -> int:
         return self.epochs * len(self.train)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.total_steps or self.patience.is_out
+
     def stop(self) -> None:
         """End after the present step (several processes: after the next), with a record that is worth a checkpoint."""
         self._asked_to_stop = True
@@ -113,7 +126,7 @@ class Trainer:
     def records(self) -> Iterator[Record]:
         """Train from the present state to the end, or until `stop`; the state is consistent at every record."""
         started = time.perf_counter()
-        while self.step < self.total_steps and not self.stopping:
+        while not (self.ended or self.stopping):
             try:
                 self._step()
                 self.stopping = self.processes.agree(self._asked_to_stop)
@@ -136,17 +149,17 @@ class Trainer:
 
         `texts` is then what the model said of the examples of this process.
         """
-        measure = self.task.examine if part == "test" else self.task.measure
-        self.model.eval()
+        measure, model = self.task.examine if part == "test" else self.task.measure, self.measured.model
+        model.eval()
         totals, kept = self._zeros(), []
         texts: dict[int, str] = {}
         with torch.no_grad(), self.autocast():
             for batch in loader.in_order():
-                output = measure(self.model, batch)
+                output = measure(model, batch)
                 totals += self._added(output)
                 kept.append(output.kept)
                 texts.update(output.texts)
-        self.model.train()
+        model.train()
         self.texts = texts
         return self._scores(totals, part, kept)
 
@@ -166,6 +179,8 @@ class Trainer:
             "totals": self.processes.sum(self._totals),
             "random": self.processes.gather(torch.get_rng_state()),
             "random_cuda": self.processes.gather(torch.cuda.get_rng_state(self.device)) if cuda else [],
+            **self.measured.state_dict(),
+            **self.patience.state_dict(),
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -185,11 +200,14 @@ class Trainer:
             raise ValueError("is of another model")
         if not all(torch.isfinite(found[name]).all() for name, _ in model.named_parameters()):
             raise ValueError("has weights that are not finite")
+        self.measured.check(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.processes.restore(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.measured.load_state_dict(state)
+        self.patience.load_state_dict(state)
         self.step, self.val_batches, self.seconds = state["step"], state["val_batches"], state["seconds"]
         if self.processes.leads:
             self._totals.copy_(state["totals"])
@@ -205,6 +223,7 @@ class Trainer:
         self._lr = float(self.optimizer.param_groups[0]["lr"])
         row = self._take(self.train.batch(self.step), None if self.val is None else self._val_batch)
         self.scheduler.step()
+        self.measured.update()
         self.step += 1
         self._rows.append((self.step, self._lr, row))
 
@@ -246,6 +265,7 @@ class Trainer:
         self._totals.zero_()
         val = dict.fromkeys(self._names("val"), float("nan")) if self.val is None else self.measure(self.val)
         test = {} if self.test is None else self.measure(self.test, "test")
+        self.patience.see(val[self.task.columns.selects])
         return {
             "epoch": self.step // len(self.train),
             "step": self.step,

@@ -18,7 +18,8 @@ from typing import Any
 
 CONF = Path(__file__).parents[1] / "conf"
 NOISES = (0.0, 0.4)
-OWN_RADIUS = ("none", "le_sam")  # nothing for LETS to choose
+OWN_RADIUS = ("none", "le_sam", "momentum_sam", "sampa")  # nothing for LETS to choose
+NEEDS = {"sam_on": ["model.batch_norm=true"]}  # a network with layers that normalize
 
 
 def variants() -> list[str]:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from conftest import lets_train, write_cifar10, write_cifar100, write_csv, write_glue, write_imagenet
+from conftest import grid, lets_train, write_cifar10, write_cifar100, write_csv, write_glue, write_imagenet
 from corpus import write_corpus
 
 from lets_runner import cli
@@ -15,6 +15,9 @@ from lets_runner.report.curves import read_columns
 # `hydra` holds launchers and sweepers: see test_launchers.py and test_sweep.py.
 GROUPS = sorted(path.name for path in cli.CONF.iterdir() if path.is_dir() and path.name != "hydra")
 EVERY = [(group, path.stem) for group in GROUPS for path in sorted((cli.CONF / group).glob("*.yaml"))]
+# Many seconds each, most of them like one that is not.
+SLOW = [("experiment", name) for name in ("imagenet_resnet50", "generalization_gap", "label_noise", "loss_landscape")]
+SLOW += [("experiment", "cifar100_resnet18"), ("experiment", "rho_init"), ("model", "resnet50"), ("logger", "mlflow")]
 # What makes a large model small enough to take steps in moments.
 SMALL = {
     "pyramidnet110": ["model.depth=8", "model.alpha=9"],
@@ -101,12 +104,14 @@ def words_for(group, choice, root):
     words += ["batch_size=256", "model=mlp", "model.width=8"]
     if group == "sweep":
         return [*words, *ONE_OF_A_SWEEP]
-    if (group, choice) in (("sam", "none"), ("sam", "le_sam")):  # nobody may choose the radius of these
+    if group == "sam" and choice in ("none", "le_sam", "momentum_sam", "sampa"):  # nobody may learn the radius of these
         return [*words, "radius=fixed"]
+    if (group, choice) == ("sam", "sam_on"):  # which needs layers that normalize
+        return [*words, "model=convnet", "model.width=4", "model.batch_norm=true"]
     return words
 
 
-@pytest.mark.parametrize(("group", "choice"), EVERY)
+@pytest.mark.parametrize(("group", "choice"), grid(EVERY, [one for one in EVERY if one not in SLOW]))
 def test_every_choice_trains_from_the_command_line(tmp_path, monkeypatch, capfd, group, choice):
     if group == "logger" and choice != "none" and find_spec(choice) is None:
         pytest.skip(f"{choice} is not installed")

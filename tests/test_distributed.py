@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train, write_imagenet
+from conftest import grid, train, write_imagenet
 
 from lets_runner import slurm
 from lets_runner.report.curves import read_columns
@@ -76,6 +76,34 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
     assert "already finished" in finish(launch(tmp_path, *SETTINGS))[0]
 
 
+def test_what_belongs_to_training_is_the_same_in_two_processes(tmp_path):
+    words = [
+        "data.mixup=0.4",
+        "data.cutmix=1.0",
+        "data.policy=randaugment",
+        "ema.decay=0.9",
+        "early_stopping.patience=1",
+    ]
+    words += ["optimizer.layer_decay=0.7", "schedule.warmup_steps=5", "model.freeze=[1.bias]", "optimizer.lr=0.3"]
+    words += [*SETTINGS, "epochs=12"]
+    alone = one_process(tmp_path / "alone", *words)
+    finish(launch(tmp_path / "both", *words))
+    both = directory_of(tmp_path / "both")
+    assert_same_run(both, alone)
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (both, alone)]
+    assert summaries[0]["epochs"] == summaries[1]["epochs"] < 12
+    states = [torch.load(place / "checkpoints" / "last.pt", weights_only=True)["ema"] for place in (both, alone)]
+    for ours, theirs in zip(*(state["model"].values() for state in states), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+def test_averages_of_sharded_weights_are_refused(tmp_path):
+    _, err = finish(launch(tmp_path, "model=mlp", "ema.decay=0.9", "distributed.strategy=fsdp"), rc=1)
+    assert err.count("lets-train: ") == 1
+    assert "ema.decay=0.9: averages need whole weights; take distributed.strategy=ddp" in err
+
+
+@pytest.mark.full
 def test_blocks_within_blocks_are_sharded(tmp_path):
     settings = ("model=vit_s", "model.width=12", "model.heads=3", "model.depth=2", "epochs=1", "progress=false")
     alone = one_process(tmp_path / "alone", *settings)
@@ -92,7 +120,7 @@ def test_a_refused_run_of_a_sweep_stops_no_other(tmp_path):
         assert json.loads(path.read_text())["status"] == ("finished" if "digits" in str(path) else "failed")
 
 
-@pytest.mark.parametrize(("strategy", "then"), [("ddp", 1), ("fsdp", 3)])
+@pytest.mark.parametrize(("strategy", "then"), grid([("ddp", 1), ("fsdp", 3)], [("ddp", 1)]))
 def test_a_signal_stops_all_and_any_number_goes_on(tmp_path, alone, strategy, then):
     process = launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}", "checkpoint.every_steps=4")
     checkpoint = None

@@ -48,7 +48,7 @@ def test_a_preset_without_its_extra_says_which(monkeypatch, capfd):
     )
 
 
-@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["submitit_local", pytest.param("ray", marks=pytest.mark.full)])
 def test_a_sweep_through_another_launcher(tmp_path, launcher):
     process = sweep(tmp_path, launcher, *QUICK, "seed=0,1")
     out, _ = process.communicate(timeout=240)
@@ -56,6 +56,7 @@ def test_a_sweep_through_another_launcher(tmp_path, launcher):
     assert sorted(finished(tmp_path)) == [0, 1]
 
 
+@pytest.mark.full
 def test_a_job_at_its_time_limit_saves_is_queued_again_and_goes_on(tmp_path):
     """Submitit's own executor tells the job with the signal that it asks Slurm for."""
     process = sweep(tmp_path / "queued", "submitit_local", *SETTINGS, "seed=0")

@@ -13,7 +13,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
-from conftest import write_cifar10
+from conftest import grid, write_cifar10
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
 
@@ -31,6 +31,7 @@ def finished(folder):
     return [path for path, summary in summaries.items() if summary["status"] == "finished"]
 
 
+@pytest.mark.full
 def test_killed_half_way_and_started_again(tmp_path):
     words = ("cifar10_vit_s", "--scale", "smoke", "--output", str(tmp_path))
     process = reproduce(*words, start_new_session=True)
@@ -81,13 +82,16 @@ def test_an_experiment_on_texts(tmp_path):
 
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
-    # 4 noises x 8 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
+    # 4 noises x 10 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
     words = out.split(", full: ")[1].replace(",", "").split()
     runs, evaluations = int(words[0]), int(words[2])
     steps = 40 * (1131 // 64)  # epochs, and batches of the training split
-    # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS three but for the last
-    assert runs == 5 * (32 + 5 + 8)
-    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
+    # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS and horizon LETS three
+    assert runs == 5 * (32 + 5 + 8 + 8)
+    assert (
+        abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1)
+        < 0.01
+    )
     assert re.search(r", about [1-9]0*(,000)* (minute|hour)s? of this machine", out), out
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +126,7 @@ def test_what_makes_a_method_cheaper_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("words", "runs"),
     [
-        (["digits", "--scale", "small"], 2 * (32 + 5 + 8)),
+        (["digits", "--scale", "small"], 2 * (32 + 5 + 8 + 8)),
         (["loss_landscape", "--scale", "small"], 2 * 5),
         (["generalization_gap", "--scale", "small"], 2 * 3 * 5),
         (["imagenet_resnet50", "--scale", "small", "method=sam,asam", "seed=4"], 2),
@@ -144,13 +148,22 @@ ONE_RUN = ["--dry-run", "seed=0", "method=erm", "epochs=2"]
 LITTLE_VIT = ["cifar10_vit_s", "model.depth=1", "model.width=24", "model.heads=3"]
 
 
+LITTLE = (LITTLE_VIT, "50,000 training images", 2 * (45_000 // 128))
+LITTLE_IMAGENET = (
+    ["imagenet_resnet50", "model=mlp", "data.size=32"],
+    "1,281,167 training images",
+    2 * (1_153_050 // 256),
+)
+LITTLE_GLUE = (
+    ["glue", "model=auto_text", "model.width=16", "data.task=rte"],
+    "2,490 training texts",
+    2 * (2_241 // 32),
+)
+
+
 @pytest.mark.parametrize(
     ("words", "published", "steps"),
-    [
-        (LITTLE_VIT, "50,000 training images", 2 * (45_000 // 128)),
-        (["imagenet_resnet50", "model=mlp", "data.size=32"], "1,281,167 training images", 2 * (1_153_050 // 256)),
-        (["glue", "model=auto_text", "model.width=16", "data.task=rte"], "2,490 training texts", 2 * (2_241 // 32)),
-    ],
+    grid([LITTLE, LITTLE_IMAGENET, LITTLE_GLUE], [LITTLE]),
 )
 def test_what_full_comes_to_needs_no_data(tmp_path, words, published, steps):
     out, _ = reproduce(*words, *ONE_RUN, f"data.root={tmp_path}").communicate(timeout=300)

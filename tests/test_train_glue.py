@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import lets_train, train, write_glue
+from conftest import grid, lets_train, train, write_glue
 from killing import in_child, killed_after_step, state_of
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -79,7 +79,7 @@ def test_killed_and_gone_on_from_it_is_the_same_to_the_bit(tmp_path, words):
     assert state_of(train(tmp_path / "killed", *settings)) == state_of(whole)
 
 
-@pytest.mark.parametrize(("method", "strategy"), [("sam", "ddp"), ("lets_sam", "fsdp")])
+@pytest.mark.parametrize(("method", "strategy"), grid([("sam", "ddp"), ("lets_sam", "fsdp")], [("lets_sam", "fsdp")]))
 def test_processes_and_microbatches_train_as_one(tmp_path, method, strategy):
     """Scores too whose measure needs all examples; without dropout, of which each process has masks of its own."""
     words = [*words_for(tmp_path / "data", "stsb"), "model.architecture=deberta-v2", "model.dropout=0"]

@@ -13,6 +13,8 @@ import torch
 
 from lets_runner.data.files import FileLoader, Files
 from lets_runner.data.labelled import LabelledData
+from lets_runner.data.mixing import UNMIXED, Mixing
+from lets_runner.data.policies import Policy
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
@@ -31,6 +33,7 @@ class ImageNet(LabelledData):
             cores that there are less one, at most 8.
         broken: "stop" at a file that cannot be read, or "skip" it with a warning: another takes its place in
             training, and it is not measured.
+        policy, policy_ops, policy_magnitude, mixup, cutmix: see `ImageData`.
         settings: see `LabelledData`.
 
     Raises:
@@ -49,6 +52,11 @@ class ImageNet(LabelledData):
         size: int = 224,
         workers: int | str = "auto",
         broken: str = "stop",
+        policy: str | None = None,
+        policy_ops: int = 2,
+        policy_magnitude: int = 9,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         **settings: Any,
     ):
         super().__init__(**settings)
@@ -63,6 +71,8 @@ class ImageNet(LabelledData):
         self.classes, self.shape, self.broken = classes, (3, size, size), broken
         self.workers = _auto_workers() if isinstance(workers, str) else workers
         self.class_names: tuple[str, ...] | None = None  # known once the folders have been read
+        self.policy, self.mixing = Policy(policy, policy_ops, policy_magnitude), Mixing(mixup, cutmix, classes)
+        self.mixes = self.mixing.mixes
         self._loaders: list[FileLoader] = []
 
     @property
@@ -105,11 +115,13 @@ class ImageNet(LabelledData):
 
         size = self.shape[1]
         plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size)])
+        random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
         loader = FileLoader(
             examples,
             batch_size=batch_size,
-            augmented=v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]) if augmented else plain,
+            augmented=v2.Compose([*random, *self.policy.each()]) if augmented else plain,
             plain=plain,
+            mixing=self.mixing if augmented else UNMIXED,
             mean=self.mean,
             std=self.std,
             seed=seed,

@@ -7,6 +7,8 @@ import torch
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.labelled import LabelledData
 from lets_runner.data.loader import PLAIN, DeviceLoader
+from lets_runner.data.mixing import UNMIXED, Mixing
+from lets_runner.data.policies import Policy
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.transforms import ImageTransform, Transform, check_images
@@ -19,6 +21,9 @@ class ImageData(LabelledData):
         crop: shift images by up to this many pixels, padding with black (random crop).
         flip: mirror every second image.
         cutout: side in pixels of the square that is blanked out (DeVries & Taylor 2017, arXiv 1708.04552).
+        policy: "randaugment" or "trivialaugment", torchvision's, after crop and flip; see `Policy`.
+        policy_ops, policy_magnitude: of RandAugment.
+        mixup, cutmix: α of `Mixing`, 0 for none; of both, every batch gets one.
         settings: see `LabelledData`.
 
     Raises:
@@ -29,9 +34,24 @@ class ImageData(LabelledData):
     std: tuple[float, ...]
     class_names: tuple[str, ...] | None = None  # in the order of the classes
 
-    def __init__(self, *, crop: int = 0, flip: bool = False, cutout: int = 0, **settings: Any):
+    def __init__(
+        self,
+        *,
+        crop: int = 0,
+        flip: bool = False,
+        cutout: int = 0,
+        policy: str | None = None,
+        policy_ops: int = 2,
+        policy_magnitude: int = 9,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        **settings: Any,
+    ):
         super().__init__(**settings)
-        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout)
+        policies = Policy(policy, policy_ops, policy_magnitude)
+        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout, policy=policies)
+        self.mixing = Mixing(mixup, cutmix, self.classes)
+        self.mixes = self.mixing.mixes
 
     @property
     def transform(self) -> ImageTransform:
@@ -62,6 +82,7 @@ class ImageData(LabelledData):
             seed=seed,
             device=device,
             augmentation=self.augmentation if augmented else PLAIN,
+            mixing=self.mixing if augmented else UNMIXED,
             channels_last=channels_last,
             share=share,
         )

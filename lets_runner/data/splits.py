@@ -56,6 +56,7 @@ class Data(ABC):
     # None: the data set does not say, and any task may try
     target_kind: Literal["classes", "numbers", "sentences"] | None = None
     val_fraction: float  # of the training set that is held out; 0 for no validation set
+    mixes = False  # whether targets of training batches are shares of classes, (B, classes)
     varying: str | None = None  # why batches are not all of one shape, and the remedy; None where they are
 
     @property

@@ -23,7 +23,7 @@ from lets_runner.config import UserError
 from lets_runner.data import Data
 from lets_runner.probe.landscape import filter_normalised, landscape
 from lets_runner.probe.objective import Examples, Objective
-from lets_runner.probe.options import complain, parse
+from lets_runner.probe.options import complain, parse, say
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
 from lets_runner.restore import find_runs, put, read_config, read_state
@@ -79,18 +79,18 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     if not np.isfinite(measured["loss"]):
         raise UserError(f"the loss at step {state['step']} is not finite: training has diverged, nothing to probe")
     facts = _facts(objective, asked, step=state["step"], **measured)
-    print(f"{directory}: step {facts['step']}, {len(objective)} {asked.split} examples, batch norm in evaluation mode")
-    print("  " + ", ".join(f"{column.words} {column.show(measured[column.name])}" for column in task.columns.all))
+    say(f"{directory}: step {facts['step']}, {len(objective)} {asked.split} examples, batch norm in evaluation mode")
+    say("  " + ", ".join(f"{column.words} {column.show(measured[column.name])}" for column in task.columns.all))
     record = Record(directory, facts)
     if record.outdated:
-        print("  what probe/ has was measured with other settings or weights, and gives way")
+        say("  what probe/ has was measured with other settings or weights, and gives way")
     for part in asked.only:
         _measure(part, objective, record, asked)
 
 
 def _measure(part: str, objective: Objective, record: Record, asked: Namespace) -> None:
     if record.has(part, settings := _settings(part, asked)):
-        print(f"  {part}: measured before")
+        say(f"  {part}: measured before")
         return
     try:
         MEASURES[part](objective, record, settings, asked.seed)
@@ -108,7 +108,7 @@ def _hessian(objective: Objective, record: Record, settings: dict[str, Any], see
     trace, error = hessian.trace(settings["trace_samples"])
     results = {"hessian_eigenvalues": eigenvalues, "hessian_trace": trace, "hessian_trace_error": error}
     record.add("hessian", settings, results)
-    print(f"  hessian: top eigenvalues {', '.join(f'{e:.4g}' for e in eigenvalues)}; trace {trace:.4g} ± {error:.2g}")
+    say(f"  hessian: top eigenvalues {', '.join(f'{e:.4g}' for e in eigenvalues)}; trace {trace:.4g} ± {error:.2g}")
 
 
 def _sharpness(objective: Objective, record: Record, settings: dict[str, Any], seed: int) -> None:
@@ -117,7 +117,7 @@ def _sharpness(objective: Objective, record: Record, settings: dict[str, Any], s
     adaptive = {f"{rho:g}": sharpness(objective, rho, adaptive=True, **form) for rho in settings["adaptive_rho"]}
     record.add("sharpness", settings, {"m_sharpness": plain, "adaptive_sharpness": adaptive})
     for name, values in {"m-sharpness": plain, "adaptive sharpness": adaptive}.items():
-        print(f"  {name}: " + ", ".join(f"{value:.4g} at {rho}" for rho, value in values.items()))
+        say(f"  {name}: " + ", ".join(f"{value:.4g} at {rho}" for rho, value in values.items()))
 
 
 def _landscape(objective: Objective, record: Record, settings: dict[str, Any], seed: int) -> None:
@@ -126,7 +126,7 @@ def _landscape(objective: Objective, record: Record, settings: dict[str, Any], s
     curve = landscape(objective, directions[:1], points=along, span=settings["span"])
     surface = landscape(objective, directions, points=across, span=settings["span"])
     record.add_landscapes(settings, curve, surface, score=objective.task.columns.score)
-    print(f"  landscape: loss up to {curve['loss'].max():.4g} on the curve, {surface['loss'].max():.4g} on the surface")
+    say(f"  landscape: loss up to {curve['loss'].max():.4g} on the curve, {surface['loss'].max():.4g} on the surface")
 
 
 MEASURES = {"hessian": _hessian, "sharpness": _sharpness, "landscape": _landscape}

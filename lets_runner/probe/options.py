@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lets_runner import console
+
+PROGRAM = "lets-probe"
 PARTS = ("hessian", "sharpness", "landscape")
 
 
@@ -18,8 +21,12 @@ class Parser(argparse.ArgumentParser):
 
 def complain(text: str) -> int:
     """Say what is wrong; returns the exit code."""
-    print(f"lets-probe: {' '.join(text.split())}", file=sys.stderr)
+    console.complain(" ".join(text.split()), program=PROGRAM)
     return 2
+
+
+def say(text: str) -> None:
+    console.say(text, program=PROGRAM)
 
 
 def parse() -> argparse.Namespace:

@@ -1,11 +1,11 @@
 """`lets-report`: run directories in, tables, figures and a page out."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lets_runner.console import complain, say
 from lets_runner.report.foreign import printable
 from lets_runner.report.runs import Found, find
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         written = report(found, asked.out, asked.figure)
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {' '.join(str(error).split())}\n")
-    print(printable(f"{found.counts}; {', '.join(written)} in {asked.out}"))
+    say(printable(f"{found.counts}; {', '.join(written)} in {asked.out}"), program=parser.prog)
 
 
 def _select(parser: Parser, found: Found, asked: argparse.Namespace) -> None:
@@ -107,7 +107,7 @@ def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
         if isinstance(one, Picture):
             pictures.append(one)
         else:
-            print(printable(f"lets-report: the figure {one.name} is not drawn ({one.reason})"), file=sys.stderr)
+            complain(printable(f"the figure {one.name} is not drawn ({one.reason})"), program="lets-report")
     pictures.sort(key=lambda picture: picture.path)
     texts["index.html"] = page(made, pictures, sorted_runs, looks, found)
     for name, text in texts.items():

@@ -50,6 +50,7 @@ def test_the_first_merge_is_of_the_most_frequent_pair():
     assert learned(LINES, 1) == [pair]
 
 
+@pytest.mark.full
 def test_merges_are_the_same_in_every_process(tmp_path):
     code = (
         "import sys; from lets_runner.data.text.bpe import learned; "

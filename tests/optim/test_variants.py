@@ -169,6 +169,15 @@ class FSAMOracle(Oracle):
         return combination((1 / norm(d), d))
 
 
+class FSAMProgramOracle(FSAMOracle):
+    follow = "program"
+
+    def direction(self, params, g):
+        d = g if self.m is None else combination((1, g), (-self.sigma, self.m))
+        self.m = g if self.m is None else combination((1 - self.lambda_, g), (self.lambda_, self.m))
+        return combination((1 / norm(d), d))
+
+
 class VaSSOOracle(Oracle):
     theta, d = 0.4, None
 
@@ -188,6 +197,20 @@ class ESAMOracle(Oracle):
         there = combination((1, params), (1, epsilon))
         rises = np.array([each(there, batch, i) - each(params, batch, i) for i in range(len(batch[1]))])
         worst = np.argsort(-rises)[: round(self.gamma * len(rises))]
+        self.t += 1
+        return base.step(params, self.gradient(there, (batch[0][worst], batch[1][worst])))
+
+
+class ESAMProgramOracle(ESAMOracle):
+    follow = "program"
+
+    def step(self, base, params, batch):
+        draw = random.Random(f"0 {self.t + 1}")
+        kept = [draw.random() < self.beta or self.t == 0 for _ in params]
+        g = [x if keep else 0 * x for x, keep in zip(self.gradient(params, batch), kept, strict=True)]
+        there = combination((1, params), (self.rho / self.beta / norm(g), g))
+        rises = [each(there, batch, i) - each(params, batch, i) for i in range(len(batch[1]))]
+        worst = np.array(rises) > sorted(rises)[-int(self.gamma * len(rises))]
         self.t += 1
         return base.step(params, self.gradient(there, (batch[0][worst], batch[1][worst])))
 
@@ -245,8 +268,10 @@ CASES = {
     "gsam": (GSAM, {"alpha": 0.4}, GSAMOracle),
     "fisher_sam": (FisherSAM, {"eta": 3.0}, FisherSAMOracle),
     "f_sam": (FSAM, {"lambda_": 0.9}, FSAMOracle),
+    "f_sam_program": (FSAM, {"lambda_": 0.9, "follow": "program"}, FSAMProgramOracle),
     "vasso": (VaSSO, {"theta": 0.4}, VaSSOOracle),
     "esam": (ESAM, {}, ESAMOracle),
+    "esam_program": (ESAM, {"follow": "program"}, ESAMProgramOracle),
     "m_sam": (MSAM, {"m": 4}, MSAMOracle),
     "le_sam": (LESAM, {"sigma": 0.05, "stability": 0.01, "anneal": 0.5, "total_steps": T}, LESAMOracle),
     "wsam": (WSAM, {"gamma": 0.8}, WSAMOracle),

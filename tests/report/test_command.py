@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -41,6 +42,17 @@ def test_reports_real_runs_without_torch(tmp_path):
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"table.md", "table.tex", "table.csv", "directories.csv", "index.html", "figures"}
     assert "| digits | convnet | 0 % | " in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_reader_that_has_gone_takes_nothing_away(tmp_path):
+    make_run(tmp_path / "runs")
+    words = [str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    line = f"{shlex.join([*COMMAND, *words])} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stderr.startswith("lets-report: warning: standard output cannot be written (")
+    assert done.stderr.count("\n") == 1 and "1 finished; table.md" in done.stderr
+    assert (tmp_path / "out" / "index.html").exists()
 
 
 def test_without_a_finished_run_nothing_is_written(tmp_path, capsys):

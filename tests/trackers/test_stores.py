@@ -141,6 +141,7 @@ def test_wandb_has_names_configuration_and_files(together):
     assert not list((folder / "files").glob("*.pt"))
 
 
+@pytest.mark.full
 def test_a_killed_run_goes_on_with_the_same_tracker_runs(tmp_path, plain):
     """Killed at step 9, past the checkpoint of step 7: the row of step 8 had been logged, and is logged again."""
     overrides = (*SHORT, *every_step(*TRACKERS))

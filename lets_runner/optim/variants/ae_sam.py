@@ -6,6 +6,9 @@ With t from 0 over T steps, the squared gradient norm is followed by
     μ_t = δ μ + (1−δ)‖g‖²      σ²_t = δ σ² + (1−δ)(‖g‖² − μ_t)²      c_t = (t/T) λ₁ + (1 − t/T) λ₂
 
 and a step is SAM's where ‖g‖² ≥ μ_t + c_t σ_t.
+
+Both averages start at 0 and are not corrected for it. So the first steps perturb whatever λ₂ up to 1 says: seven of
+them with δ = 0.9 if ‖g‖ stays the same. (What the authors start from is unverified; no program of theirs was found.)
 """
 
 import math
