@@ -41,8 +41,8 @@ class ImageNet(LabelledData):
         ValueError: a setting out of its range, or folders that do not fit.
     """
 
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __init__(
         self,

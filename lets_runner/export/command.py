@@ -1,4 +1,4 @@
-"""`lets-export`: the model of a run as one file that says what it is, checked against the model before it stands there."""
+"""`lets-export`: the model of a run as one file that says what it is, checked against that model first."""
 
 import argparse
 import os
