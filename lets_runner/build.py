@@ -20,7 +20,7 @@ from lets_runner.averaging import Averaged, Raw
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
 from lets_runner.data.identity import identity
-from lets_runner.distributed import Group, Processes, launched, local_rank
+from lets_runner.distributed import ALONE, Group, Processes, launched, local_rank
 from lets_runner.finetune import begin_from, freeze
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
@@ -30,7 +30,7 @@ from lets_runner.patience import Patience
 from lets_runner.schedules import warmed_up
 from lets_runner.signature import annotations, check_settings
 from lets_runner.tasks import Task
-from lets_runner.trainer import ALONE, Loader, Trainer
+from lets_runner.trainer import Loader, Trainer
 
 SUITABLE = {  # for targets of each kind
     "classes": "task=classification",
