@@ -1,13 +1,14 @@
 """From a run directory back to its configuration and its weights."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 from yaml import YAMLError
 
 from lets_runner.config import UserError
@@ -78,3 +79,11 @@ def put(model: nn.Module, state: dict[str, Any], name: str) -> None:
         model.load_state_dict(reported(state))
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(f"{name} does not fit the model that config.yaml names") from error
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """The same for the same weights, in whatever precision they are held."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
+    return digest.hexdigest()[:16]

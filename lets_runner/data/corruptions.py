@@ -86,11 +86,6 @@ def names(wanted: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def spoiled(images: Tensor, corruption: Corruption) -> Tensor:
-    """uint8 (N, C, H, W), each image by itself."""
-    return torch.stack([corruption(image) for image in images])
-
-
 def read_corrupted(folder: Path, *, classes: int) -> Iterator[tuple[str, int, Examples]]:
     """Every corruption and severity of a folder laid out as CIFAR-10-C is published, by name.
 

@@ -5,11 +5,14 @@ a random 8 to 100 % of the image and a flip for training, the middle 7/8 of the 
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lets_runner.data.files import FileLoader, Files
 from lets_runner.data.labelled import LabelledData
@@ -100,6 +103,9 @@ class ImageNet(LabelledData):
         self.class_names = tuple(names)
         return self._files("train", names), self._files("val", names)
 
+    def spoiled(self, examples: Files, spoil: Callable[[Tensor], Tensor]) -> Files:
+        return replace(examples, after=(*examples.after, spoil))
+
     def loader(
         self,
         examples: Files,
@@ -114,7 +120,7 @@ class ImageNet(LabelledData):
         from torchvision.transforms import v2
 
         size = self.shape[1]
-        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size)])
+        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size), *examples.after])
         random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
         loader = FileLoader(
             examples,

@@ -1,8 +1,10 @@
 """Image data sets small enough to live on the training device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.labelled import LabelledData
@@ -62,6 +64,9 @@ class ImageData(LabelledData):
         check_images(transform, self.shape, self.classes)
         assert isinstance(transform, ImageTransform)
         self.mean, self.std = transform.mean, transform.std
+
+    def spoiled(self, examples: Examples, spoil: Callable[[Tensor], Tensor]) -> Examples:
+        return Examples(torch.stack([spoil(image) for image in examples.images]), examples.targets)
 
     def loader(
         self,

@@ -1,6 +1,7 @@
 """What every data set hands over: training, validation and test examples, and loaders that make batches of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,6 +113,14 @@ class Data(ABC):
         """
         if self.transform != transform:
             raise ValueError(f"{type(self).__name__} does not know how to make examples for a model of other data")
+
+    def spoiled(self, examples: Any, spoil: Callable[[Tensor], Tensor]) -> Any:
+        """The same examples with every image, uint8 (C, H, W) as it is measured, spoiled: see `Corruption`.
+
+        Raises:
+            ValueError: they are no images.
+        """
+        raise ValueError("--corruptions: are made of images, and these data have none")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """End what the loaders have started. They are of no use afterwards."""

@@ -3,7 +3,6 @@
 run directories -> configuration and checkpoint -> objective -> what is missing of the record -> `probe/`.
 """
 
-import hashlib
 import sys
 from argparse import Namespace
 from contextlib import closing
@@ -25,7 +24,7 @@ from lets_runner.probe.objective import Examples, Objective
 from lets_runner.probe.options import options
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.restore import find_runs, put, read_config, read_state
+from lets_runner.restore import find_runs, fingerprint, put, read_config, read_state
 from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
@@ -147,7 +146,7 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         used["versions"] |= {"curvlinops": version("curvlinops-for-pytorch")}
     return {
         "checkpoint": asked.checkpoint,
-        "weights": _fingerprint(objective.model.state_dict()),
+        "weights": fingerprint(objective.model.state_dict()),
         "split": asked.split,
         "examples": len(objective),
         "batch_norm": "eval",
@@ -156,14 +155,6 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         **measured,
         **used,
     }
-
-
-def _fingerprint(state: dict[str, Tensor]) -> str:
-    """The same for the same weights, in whatever precision they are held."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:
