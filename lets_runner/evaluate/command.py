@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,15 @@ def _asked(
     for name in corruptions:
         for severity in asked.severities:
             corruption = Corruption(name, severity, asked.seed)
-            yield Measured(where, name, severity, lambda corruption=corruption: data.spoiled(examples, corruption))
+            yield Measured(where, name, severity, partial(data.spoiled, examples, corruption))
     if asked.corrupted is not None:
         for name, severity, spoiled in read_corrupted(asked.corrupted, classes=data.outputs):
             if severity in asked.severities:
-                yield Measured(asked.corrupted.resolve().name, name, severity, lambda spoiled=spoiled: spoiled)
+                yield Measured(asked.corrupted.resolve().name, name, severity, partial(_itself, spoiled))
+
+
+def _itself(examples: Any) -> Any:
+    return examples
 
 
 def _fit(data: Data, trained: Trained) -> None:
