@@ -41,4 +41,5 @@ def _row(line: dict[str, str]) -> Row:
     scores = {name: float(value) for name, value in line.items() if name not in FACTS}
     if not all(map(is_number, scores.values())):
         raise ValueError
-    return Row(*(printable(line[name]) for name in ABOUT), scores)
+    checkpoint, data, corruption, severity = (printable(line[name]) for name in ABOUT)
+    return Row(checkpoint, data, corruption, severity, scores)
