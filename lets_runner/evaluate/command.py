@@ -190,3 +190,7 @@ def _config(trained: Trained, overrides: list[str]) -> DictConfig:
         raise UserError(one_line(error, overrides)) from error
     OmegaConf.set_struct(cfg, False)
     return cfg
+
+
+if __name__ == "__main__":
+    main()

@@ -68,3 +68,7 @@ def export(run: Path, checkpoint: str, form: str, out: Path | None = None) -> st
         temporary.unlink(missing_ok=True)
     weights = sum(parameter.numel() for parameter in trained.model.parameters())
     return f"{path}: {weights:,} parameters of step {trained.step}; scores within {difference:.1g} on {count} examples"
+
+
+if __name__ == "__main__":
+    main()
