@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lets_runner import LETS, SAM, cli
+from lets_runner import LETS, SAM, cli, config
 from lets_runner.models import auto_text
 
 ROOT = Path(__file__).parents[1]
@@ -90,9 +90,9 @@ def test_its_commands_compose(command):
     words = [word for word in shlex.split(command)[1:] if not word.startswith("-") and word != "job"]
     assert words or command in ("lets-train", "lets-train --cfg job")
     for overrides in itertools.product(
-        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=") for w in words))
+        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=", 1) for w in words))
     ):
-        cli.compose(*overrides)
+        cli.compose(*map(config.quoted, overrides))
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks transformers for it

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,8 @@ def search(tmp_path, monkeypatch, *words, trials, **patched):
     for name, value in patched.items():
         monkeypatch.setattr(optuna.pruners, name, value)
     names = {}
-    try:
+    with suppress(ValueError):  # there is no best trial of none
         exec(compile(SEARCH, "search.py", "exec"), names)
-    except ValueError as error:  # there is no best of none
-        assert "No trials are completed yet" in str(error)
     folders = [tmp_path / "runs" / "search" / str(number) for number in range(trials)]
     return names["study"], [read_summary(path.parent) for folder in folders for path in folder.rglob("summary.json")]
 
