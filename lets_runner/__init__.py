@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         VaSSO,
         frozen_statistics,
     )
+    from lets_runner.trained import Trained, load
 
 __version__ = "0.1.0"
 
@@ -82,17 +83,24 @@ __all__ = [
     "Ramp",
     "SAMPa",
     "Step",
+    "Trained",
     "UnperturbedSAM",
     "VaSSO",
     "__version__",
     "frozen_statistics",
+    "load",
 ]
+_OF_RUNS = ("Trained", "load")  # what needs the runner
 
 
 def __getattr__(name: str) -> Any:
-    """Load the optimizers, and torch with them, when one is asked for: a report needs neither."""
+    """Load the optimizers, and torch with them, when one is asked for; the runner, and Hydra with it, for its own."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _OF_RUNS:
+        from lets_runner import trained
+
+        return globals().setdefault(name, getattr(trained, name))
     from lets_runner import optim
 
     return globals().setdefault(name, getattr(optim, name))

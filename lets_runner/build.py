@@ -20,7 +20,7 @@ from lets_runner.averaging import Averaged, Raw
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
 from lets_runner.data.identity import identity
-from lets_runner.distributed import Group, Processes, launched, local_rank
+from lets_runner.distributed import ALONE, Group, Processes, launched, local_rank
 from lets_runner.finetune import begin_from, freeze
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
@@ -30,7 +30,7 @@ from lets_runner.patience import Patience
 from lets_runner.schedules import warmed_up
 from lets_runner.signature import annotations, check_settings
 from lets_runner.tasks import Task
-from lets_runner.trainer import ALONE, Loader, Trainer
+from lets_runner.trainer import Loader, Trainer
 
 SUITABLE = {  # for targets of each kind
     "classes": "task=classification",
@@ -54,6 +54,7 @@ class Parts:
     trainer: Trainer
     test: Loader
     identity: dict[str, Any]  # of the data, for the process that leads
+    inputs: dict[str, Any]  # what the model takes and gives, as `Transform.plain` says it; empty where nobody does
     beginning: str  # what to say about the weights that it begins with; "" of new ones
 
 
@@ -123,7 +124,17 @@ def build(
         measured=_measured(cfg, processes, model),
         patience=Patience(task.columns.selected, cfg.early_stopping.patience),
     )
-    return Parts(data, trainer, test, identity(splits) if processes.leads else {}, beginning)
+    if not processes.leads:
+        return Parts(data, trainer, test, {}, {}, beginning)
+    return Parts(data, trainer, test, identity(splits), _inputs(data, processes.bare(model)), beginning)
+
+
+def _inputs(data: Data, model: nn.Module) -> dict[str, Any]:
+    """What it takes to use a model without its data set and without what it was pretrained from."""
+    if (transform := data.transform) is None:
+        return {}
+    alone = {"model": model.settings_alone} if hasattr(model, "settings_alone") else {}
+    return {**transform.plain(), **alone}
 
 
 def components(cfg: DictConfig, device: torch.device, *, pretrained: bool = False) -> tuple[Data, Task, nn.Module]:
@@ -139,14 +150,19 @@ def components(cfg: DictConfig, device: torch.device, *, pretrained: bool = Fals
     task: Task = make(cfg, "task")
     _check_kinds(data, task)
     torch.manual_seed(cfg.seed)
-    takes_weights = "weights" in annotations(cfg.model._target_)
-    model = make(cfg, "model", data.shape, data.outputs, **({"weights": pretrained} if takes_weights else {}))
+    model = network(cfg, data.shape, data.outputs, pretrained=pretrained)
     try:
         task.check(model)
     except ValueError as error:
         raise config.user_error("model", error) from error
     _freeze(cfg, model)
     return data, task, model.to(device)
+
+
+def network(cfg: DictConfig, shape: Any, outputs: int, *, pretrained: bool = False) -> nn.Module:
+    """The model that a configuration names for such inputs and so many outputs; raises UserError."""
+    takes_weights = "weights" in annotations(cfg.model._target_)
+    return make(cfg, "model", shape, outputs, **({"weights": pretrained} if takes_weights else {}))
 
 
 def _freeze(cfg: DictConfig, model: nn.Module) -> None:
@@ -400,6 +416,12 @@ def _channels_last(asked: bool | str, precision: Precision, device: torch.device
 def _autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager]:
     dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}.get(precision)
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def measuring(cfg: DictConfig, device: torch.device) -> tuple[Callable[[], AbstractContextManager], bool]:
+    """How a run measures on this device: the context of its forward passes, and whether channels come last."""
+    precision = _precision(Precision(cfg.precision), device)
+    return _autocast(device, precision), _channels_last(cfg.channels_last, precision, device)
 
 
 def processes_of(cfg: DictConfig, device: torch.device) -> Processes:

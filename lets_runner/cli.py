@@ -177,7 +177,7 @@ def train(
         **environment(),
     }
     with _in_one_line(), run, closing(parts.data):
-        processes.only(lambda: _open(run, parts.identity))
+        processes.only(lambda: _open(run, parts.identity, parts.inputs))
         if processes.leads:
             if parts.beginning and not run.resumes:
                 complain(parts.beginning)
@@ -200,7 +200,7 @@ def _in_one_line() -> Iterator[None]:
         raise UserError(f"graphs=true: {error}; the same command with graphs=auto goes on eagerly") from error
 
 
-def _open(run: Run, data: dict[str, Any]) -> None:
+def _open(run: Run, data: dict[str, Any], inputs: dict[str, Any]) -> None:
     try:
         run.open()
     except BlockingIOError as error:
@@ -213,6 +213,7 @@ def _open(run: Run, data: dict[str, Any]) -> None:
             check_same(before, data)
         except ValueError as error:
             raise config.user_error("data", error) from error
+    run.write_inputs(inputs)
 
 
 def _guarded(trackers: dict[str, Tracker], cfg: DictConfig, named: dict[str, str]) -> list[Guard]:

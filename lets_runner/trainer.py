@@ -1,7 +1,7 @@
 """The training loop. It yields records and writes nothing; its state may be saved between any two."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lets_runner.averaging import Raw
-from lets_runner.distributed import Processes
+from lets_runner.distributed import ALONE, Processes
 from lets_runner.optim.graphs.eager import EagerStep
 from lets_runner.patience import Patience
 from lets_runner.record import Record
+from lets_runner.scoring import Scoring
 from lets_runner.tasks.task import Output, Part, Task
 
-ALONE = Processes()
 MIN_RECORD_SECONDS = 0.5  # of training between two records
 
 
@@ -92,7 +92,8 @@ class Trainer:
         self.stopping = False  # all processes have agreed to
         self._asked_to_stop = False
         self._lr = float("nan")  # of the last step
-        self._totals = self._zeros()  # of the present epoch, see `_added`
+        self.scoring = Scoring(task, autocast=autocast, device=device, processes=processes)
+        self._totals = self.scoring.zeros()  # of the present epoch
         self._rows: list[tuple[int, float, Tensor]] = []
         self._seen: list[Output] = []  # in the present step
         self._take = steps(
@@ -149,19 +150,11 @@ class Trainer:
 
         `texts` is then what the model said of the examples of this process.
         """
-        measure, model = self.task.examine if part == "test" else self.task.measure, self.measured.model
-        model.eval()
-        totals, kept = self._zeros(), []
-        texts: dict[int, str] = {}
-        with torch.no_grad(), self.autocast():
-            for batch in loader.in_order():
-                output = measure(model, batch)
-                totals += self._added(output)
-                kept.append(output.kept)
-                texts.update(output.texts)
+        model = self.measured.model
+        found = self.scoring.measure(model, loader.in_order(), part)
         model.train()
-        self.texts = texts
-        return self._scores(totals, part, kept)
+        self.texts = found.texts
+        return found.values
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
@@ -245,7 +238,7 @@ class Trainer:
     def _observe(self) -> Tensor:
         """Add to the totals of the epoch; returns the row of `steps.csv`. On the device alone, like the step itself."""
         for output in self._seen[: self.parts]:  # the first passes over the parts come first
-            self._totals += self._added(output)
+            self._totals += self.scoring.added(output)
         last = self.optimizer.last
         return torch.stack([getattr(last, name).double() for name in STEP_COLUMNS.values()])
 
@@ -261,9 +254,9 @@ class Trainer:
         ]
 
     def _end_epoch(self, started: float) -> dict[str, float]:
-        train = self._scores(self._totals, "train")
+        train = self.scoring.scores(self._totals, "train")
         self._totals.zero_()
-        val = dict.fromkeys(self._names("val"), float("nan")) if self.val is None else self.measure(self.val)
+        val = dict.fromkeys(self.scoring.names("val"), float("nan")) if self.val is None else self.measure(self.val)
         test = {} if self.test is None else self.measure(self.test, "test")
         self.patience.see(val[self.task.columns.selects])
         return {
@@ -278,35 +271,6 @@ class Trainer:
             "gradient_evaluations": self.optimizer.gradient_evaluations,
             "seconds": self.seconds + time.perf_counter() - started,
         }
-
-    def _zeros(self) -> Tensor:
-        return torch.zeros(2 + len(self.task.sums), dtype=torch.float64, device=self.device)
-
-    def _added(self, output: Output) -> Tensor:
-        """What adds up over batches and processes: loss · examples, the task's sums, examples."""
-        loss = output.loss.detach().mean() * output.count
-        zero = torch.zeros_like(loss)
-        sums = [output.sums.get(name, zero) for name in self.task.sums]
-        count = torch.full_like(loss, output.count, dtype=torch.float64)
-        return torch.stack([loss.double(), *(total.double() for total in sums), count])
-
-    def _scores(self, totals: Tensor, part: str, kept: Sequence[Sequence[Tensor]] = ()) -> dict[str, float]:
-        """What the totals of all processes come to, and what was kept: the mean loss, and the scores of this part."""
-        loss, *sums, count = self.processes.sum(totals).tolist()
-        scores = self.task.scores(dict(zip(self.task.sums, sums, strict=True)), int(count))
-        found = {"loss": loss / count, **scores, **self._pooled_scores(kept)}
-        return {name: found[name] for name in self._names(part)}
-
-    def _names(self, part: str) -> list[str]:
-        """What is measured of this part."""
-        return [column.name for column in self.task.columns.all if part in column.when]
-
-    def _pooled_scores(self, kept: Sequence[Sequence[Tensor]]) -> dict[str, float]:
-        """What measures of all examples of all processes come to, from what each batch gave them to keep."""
-        if not (self.task.pooled and kept):
-            return {}
-        own = [torch.cat(pieces).cpu() for pieces in zip(*kept, strict=True)]
-        return self.task.pooled_scores([torch.cat(parts) for parts in zip(*self.processes.gather(own), strict=True)])
 
 
 # steps.csv's name of a number, and the optimizer's

@@ -13,7 +13,7 @@ ROOT = Path(lets_runner.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 # The parts of the package that each part may import; itself always.
 ALLOWED = {
-    "__init__": {"optim"},
+    "__init__": {"optim", "trained"},
     "__main__": {"cli", "interrupt"},
     "columns": set(),
     "console": set(),
@@ -43,7 +43,8 @@ ALLOWED = {
     "rerun": {"config", "run.files"},
     "distributed": {"optim"},
     "slurm": set(),
-    "trainer": {"averaging", "distributed", "optim", "patience", "record", "tasks"},
+    "scoring": {"distributed", "tasks"},
+    "trainer": {"averaging", "distributed", "optim", "patience", "record", "scoring", "tasks"},
     "run": {"__version__", "columns", "console", "record", "report", "slurm", "trackers", "trainer"},
     "run.files": set(),
     "sweep": {"console", "run"},
@@ -78,8 +79,28 @@ ALLOWED = {
         "sweep",
         "trackers",
     },
-    "probe": {"columns", "console", "optim", "run", "tasks"},
-    "probe.command": {"build", "config", "data", "probe", "run"},
+    "restore": {"config", "run"},
+    "arguments": {"console"},
+    "export": {"__version__", "arguments", "config", "data", "extra", "run.files", "tasks", "trained"},
+    "evaluate": {"run.files"},
+    "evaluate.command": {
+        "arguments",
+        "build",
+        "cli",
+        "config",
+        "data",
+        "evaluate",
+        "measures",
+        "messages",
+        "restore",
+        "run.files",
+        "scoring",
+        "tasks",
+        "trained",
+    },
+    "trained": {"build", "config", "data", "extra", "restore", "run.files", "tasks"},
+    "probe": {"arguments", "columns", "optim", "run", "tasks"},
+    "probe.command": {"build", "config", "data", "probe", "restore", "run"},
 }
 # The same inside `optim`: from what every step is made of to what is built on it.
 OPTIM = {
@@ -97,7 +118,7 @@ OUTSIDE = {
     "tasks": {"torch"},
     "pretrained": {"huggingface_hub"},
     "models": {"torch", "torchvision", "timm", "transformers", "peft"},
-    "data": {"torch", "torchvision", "PIL", "numpy", "sklearn", "tokenizers", "transformers"},
+    "data": {"torch", "torchvision", "PIL", "imagecorruptions", "numpy", "sklearn", "tokenizers", "transformers"},
     "optimizers": {"torch", "timm"},
     "schedules": {"torch"},
     "weights": {"torch", "safetensors"},
@@ -118,7 +139,12 @@ OUTSIDE = {
     "build": {"torch", "numpy", "hydra", "omegaconf"},
     "cli": {"hydra", "omegaconf"},
     "probe": {"torch", "numpy", "scipy", "curvlinops", "matplotlib", "tqdm"},
-    "probe.command": {"torch", "numpy", "omegaconf", "yaml"},
+    "probe.command": {"torch", "numpy"},
+    "restore": {"omegaconf", "torch", "yaml"},
+    "scoring": {"torch"},
+    "export": {"torch"},
+    "evaluate.command": {"hydra", "omegaconf"},
+    "trained": {"omegaconf", "safetensors", "torch"},
 }
 
 
@@ -205,7 +231,7 @@ def test_torch_waits_until_an_optimizer_is_asked_for():
 def test_all_names_are_public_and_there():
     import lets_runner.optim
 
-    assert {*lets_runner.__all__} - {"__version__"} == {*lets_runner.optim.__all__}
+    assert {*lets_runner.__all__} - {"__version__", "Trained", "load"} == {*lets_runner.optim.__all__}
     for name in lets_runner.__all__:
         assert getattr(lets_runner, name) is not None
         assert name == "__version__" or not name.startswith("_")

@@ -32,7 +32,7 @@ def uninterrupted(tmp_path_factory):
     return train(tmp_path_factory.mktemp("whole"), *SHORT)
 
 
-MOMENTS = {"replace": range(1, 22, 2), "fsync": range(1, 60, 7)}
+MOMENTS = {"replace": range(1, 23, 2), "fsync": range(1, 60, 7)}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_images_read_by_workers_go_on_bit_for_bit_and_the_workers_end(tmp_path, 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, uninterrupted, damage):
-    in_child(killed_at, tmp_path, "replace", 15, True)
+    in_child(killed_at, tmp_path, "replace", 16, True)
     [last] = tmp_path.rglob("last.pt")
     content = last.read_bytes()
     last.write_bytes({"truncated": content[:-100], "garbage": b"garbage" * 500, "empty": b""}.get(damage, b""))
@@ -195,7 +195,7 @@ class Bomb:
 
 def test_a_malicious_checkpoint_is_refused_and_runs_no_code(tmp_path, uninterrupted):
     mark = tmp_path / "exploded"
-    in_child(killed_at, tmp_path, "replace", 15, True)
+    in_child(killed_at, tmp_path, "replace", 16, True)
     [last] = tmp_path.rglob("last.pt")
     for write in (
         lambda: last.write_bytes(pickle.dumps(Bomb(mark))),
@@ -224,6 +224,7 @@ def test_every_file_is_there_with_its_columns_and_real_numbers(tmp_path):
     directory = train(tmp_path, "method=lets_sam", "test_each_epoch=true")
     assert {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()} == {
         "config.yaml",
+        "inputs.json",
         "epochs.csv",
         "steps.csv",
         "summary.json",
@@ -304,7 +305,7 @@ def test_two_processes_do_not_share_a_directory(tmp_path):
 
 
 def test_what_is_no_part_of_the_configuration_may_differ_on_resuming(tmp_path, uninterrupted):
-    in_child(killed_at, tmp_path, "replace", 15, True)
+    in_child(killed_at, tmp_path, "replace", 16, True)
     absolute = train(tmp_path.absolute(), *SHORT, "progress=true")
     assert state_of(absolute) == state_of(uninterrupted)
 

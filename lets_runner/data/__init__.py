@@ -13,6 +13,7 @@ from lets_runner.data.stream import Share
 from lets_runner.data.table import LabelledTable, Table
 from lets_runner.data.text.glue import GLUE
 from lets_runner.data.text.parallel import ParallelText
+from lets_runner.data.transforms import Transform, transform_of
 
 __all__ = [
     "CIFAR10",
@@ -36,4 +37,6 @@ __all__ = [
     "Splits",
     "Table",
     "TensorLoader",
+    "Transform",
+    "transform_of",
 ]

@@ -44,6 +44,16 @@ SUPERCLASSES = (
     (8, 13, 48, 58, 90),  # vehicles 1
     (41, 69, 81, 85, 89),  # vehicles 2
 )
+# CIFAR-100's fine classes, in the order of their labels.
+FINE_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark
+shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 
 
 class CIFAR(ImageData):
@@ -158,6 +168,7 @@ class CIFAR10(CIFAR):
     classes = 10
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     # truck to automobile, bird to airplane, deer to horse, cat to dog and dog to cat
     confusions: ClassVar = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
     label_bytes = 1
@@ -176,6 +187,7 @@ class CIFAR100(CIFAR):
     classes = 100
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
+    class_names = tuple(FINE_CLASSES.split())
     # Each to the next of its superclass, the last to the first.
     confusions: ClassVar = {a: b for group in SUPERCLASSES for a, b in zip(group, group[1:] + group[:1], strict=True)}
     label_bytes = 2

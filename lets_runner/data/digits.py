@@ -19,6 +19,7 @@ class Digits(ImageData):
     shape = (1, 8, 8)
     mean = (0.3058,)  # of the training part
     std = (0.3761,)
+    class_names = tuple(map(str, range(10)))
 
     def read(self) -> tuple[Examples, Examples]:
         from sklearn.datasets import load_digits

@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from multiprocessing.connection import wait
 from typing import Any
@@ -23,8 +23,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lets_runner.data.loader import Batch, Normalisation
+from lets_runner.data.loader import Batch
 from lets_runner.data.mixing import UNMIXED, Mixing
+from lets_runner.data.normalisation import Normalisation
 from lets_runner.data.stream import WHOLE, Share, Stream
 
 Transform = Callable[[Tensor], Tensor]
@@ -40,11 +41,15 @@ class BrokenImage(OSError):  # noqa: N818 - what it is called is what the user r
 
 @dataclass(frozen=True)
 class Files:
-    """Image files in `folder`, their names within as an array of bytes, and their classes as int64 of shape (N,)."""
+    """Image files in `folder`, their names within as an array of bytes, and their classes as int64 of shape (N,).
+
+    `after` is what is done to an image that is measured, once it has the size of all.
+    """
 
     folder: str
     names: np.ndarray  # a million Python strings would cost every worker a copy
     targets: Tensor
+    after: tuple[Transform, ...] = ()
 
     @property
     def labels(self) -> Tensor:
@@ -54,7 +59,7 @@ class Files:
         return len(self.targets)
 
     def __getitem__(self, index: Tensor) -> "Files":
-        return Files(self.folder, self.names[index.numpy()], self.targets[index])
+        return replace(self, names=self.names[index.numpy()], targets=self.targets[index])
 
     def path(self, index: int) -> str:
         return f"{self.folder}/{os.fsdecode(self.names[index])}"

@@ -5,17 +5,21 @@ a random 8 to 100 % of the image and a flip for training, the middle 7/8 of the 
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lets_runner.data.files import FileLoader, Files
 from lets_runner.data.labelled import LabelledData
 from lets_runner.data.mixing import UNMIXED, Mixing
 from lets_runner.data.policies import Policy
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 MOST_WORKERS = 8
@@ -40,8 +44,8 @@ class ImageNet(LabelledData):
         ValueError: a setting out of its range, or folders that do not fit.
     """
 
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __init__(
         self,
@@ -69,9 +73,20 @@ class ImageNet(LabelledData):
         self.root = Path(root).expanduser()
         self.classes, self.shape, self.broken = classes, (3, size, size), broken
         self.workers = _auto_workers() if isinstance(workers, str) else workers
+        self.class_names: tuple[str, ...] | None = None  # known once the folders have been read
         self.policy, self.mixing = Policy(policy, policy_ops, policy_magnitude), Mixing(mixup, cutmix, classes)
         self.mixes = self.mixing.mixes
         self._loaders: list[FileLoader] = []
+
+    @property
+    def transform(self) -> ImageTransform:
+        form: Any = {"shape": self.shape, "mean": self.mean, "std": self.std, "resize": self._resize}
+        return ImageTransform(outputs=self.outputs, class_names=self.class_names, **form)
+
+    def adopt(self, transform: Transform) -> None:
+        check_images(transform, self.shape, self.classes)
+        assert isinstance(transform, ImageTransform)
+        self.mean, self.std = transform.mean, transform.std
 
     def read(self) -> tuple[Files, Files]:
         names = self._folders("train")
@@ -85,7 +100,11 @@ class ImageNet(LabelledData):
                 f"{self.root / 'val'} has a class that {self.root / 'train'} does not: {strangers[0]} "
                 f"({len(strangers)} in all); move it away"
             )
+        self.class_names = tuple(names)
         return self._files("train", names), self._files("val", names)
+
+    def spoiled(self, examples: Files, spoil: Callable[[Tensor], Tensor]) -> Files:
+        return replace(examples, after=(*examples.after, spoil))
 
     def loader(
         self,
@@ -101,7 +120,7 @@ class ImageNet(LabelledData):
         from torchvision.transforms import v2
 
         size = self.shape[1]
-        plain = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])
+        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size), *examples.after])
         random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
         loader = FileLoader(
             examples,
@@ -120,6 +139,11 @@ class ImageNet(LabelledData):
         )
         self._loaders.append(loader)
         return loader
+
+    @property
+    def _resize(self) -> int:
+        """The shorter side before the middle is cut out, in pixels."""
+        return round(self.shape[1] * 256 / 224)
 
     def close(self) -> None:
         for loader in self._loaders:

@@ -1,8 +1,10 @@
 """Image data sets small enough to live on the training device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.labelled import LabelledData
@@ -11,6 +13,7 @@ from lets_runner.data.mixing import UNMIXED, Mixing
 from lets_runner.data.policies import Policy
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
 
 class ImageData(LabelledData):
@@ -31,6 +34,7 @@ class ImageData(LabelledData):
 
     mean: tuple[float, ...]  # of every channel, in units of the brightest pixel
     std: tuple[float, ...]
+    class_names: tuple[str, ...] | None = None  # in the order of the classes
 
     def __init__(
         self,
@@ -50,6 +54,19 @@ class ImageData(LabelledData):
         self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout, policy=policies)
         self.mixing = Mixing(mixup, cutmix, self.classes)
         self.mixes = self.mixing.mixes
+
+    @property
+    def transform(self) -> ImageTransform:
+        form: Any = {"shape": self.shape, "mean": self.mean, "std": self.std}
+        return ImageTransform(outputs=self.outputs, class_names=self.class_names, **form)
+
+    def adopt(self, transform: Transform) -> None:
+        check_images(transform, self.shape, self.classes)
+        assert isinstance(transform, ImageTransform)
+        self.mean, self.std = transform.mean, transform.std
+
+    def spoiled(self, examples: Examples, spoil: Callable[[Tensor], Tensor]) -> Examples:
+        return Examples(torch.stack([spoil(image) for image in examples.images]), examples.targets)
 
     def loader(
         self,

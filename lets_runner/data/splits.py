@@ -1,6 +1,7 @@
 """What every data set hands over: training, validation and test examples, and loaders that make batches of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,31 @@ class Data(ABC):
             share: which rows of every batch, and which examples in order, are this process's. The processes' rows
                 together are the batch of one process, bit for bit; in order, all have as many batches.
         """
+
+    @property
+    def transform(self) -> Transform | None:
+        """How examples that are measured are made of what people have; None where the data set does not say.
+
+        It may need to have been read: `splits` comes first.
+        """
+        return None
+
+    def adopt(self, transform: Transform) -> None:
+        """From now on make examples as `transform` does, which is another data set's, and so of a trained model.
+
+        Raises:
+            ValueError: that cannot be.
+        """
+        if self.transform != transform:
+            raise ValueError(f"{type(self).__name__} does not know how to make examples for a model of other data")
+
+    def spoiled(self, examples: Any, spoil: Callable[[Tensor], Tensor]) -> Any:
+        """The same examples with every image, uint8 (C, H, W) as it is measured, spoiled: see `Corruption`.
+
+        Raises:
+            ValueError: they are no images.
+        """
+        raise ValueError("--corruptions: are made of images, and these data have none")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """End what the loaders have started. They are of no use afterwards."""

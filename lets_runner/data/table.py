@@ -1,6 +1,7 @@
 """Vectors from a file, `path`, with numbers or a class to predict for each; see `read_numbers` for its form."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,30 @@ from lets_runner.data.loader import TensorLoader
 from lets_runner.data.numbers import Numbers, read_numbers
 from lets_runner.data.splits import Examples, SplitData, Splits, at_random, check_seed, stratified
 from lets_runner.data.stream import WHOLE, Share
+from lets_runner.data.transforms import Transform, VectorTransform
+
+
+@dataclass(frozen=True)
+class Scale:
+    """To float32, and to mean 0 and standard deviation 1; both float64 of the shape of one row."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    @classmethod
+    def of(cls, train: torch.Tensor, *, wanted: bool) -> "Scale":
+        """That of some rows; a constant is only shifted. Where it is not wanted, the one that changes nothing."""
+        if not wanted:
+            return cls(torch.zeros_like(train[0]), torch.ones_like(train[0]))
+        constant = train.amin(0) == train.amax(0)
+        return cls(train.mean(0), torch.where(constant, 1.0, train.std(0, correction=0)))
+
+    @classmethod
+    def known(cls, mean: Any, std: Any) -> "Scale":
+        return cls(*(torch.tensor(each, dtype=torch.float64) for each in (mean, std)))
+
+    def __call__(self, numbers: torch.Tensor) -> torch.Tensor:
+        return ((numbers - self.mean) / self.std).to(torch.float32)
 
 
 class Tabular(SplitData):
@@ -52,6 +77,7 @@ class Tabular(SplitData):
         if self._test is not None:
             _check_same_form(self._train, self._test, test_path)
         self.shape = self._train.inputs.shape[1:]
+        self._scales: tuple[Scale, Scale | None] | None = None  # of inputs and of targets
 
     def read(self) -> tuple[Examples, Examples]:
         """The examples in double precision, not yet standardised."""
@@ -73,13 +99,43 @@ class Tabular(SplitData):
 
     def splits(self) -> Splits:
         splits = super().splits()
-        inputs = _Scale(splits.train.inputs, wanted=self.standardise_inputs)
-        targets = self.target_scale(splits.train.targets)
-        return Splits(*(Examples(inputs(part.inputs), targets(part.targets)) for part in _parts(splits)))
+        if self._scales is None:
+            inputs = Scale.of(splits.train.inputs, wanted=self.standardise_inputs)
+            self._scales = inputs, self.target_scale(splits.train.targets)
+        inputs, targets = self._scales
+        scaled = [(inputs(part.inputs), targets(part.targets) if targets else part.targets) for part in _parts(splits)]
+        return Splits(*(Examples(*part) for part in scaled))
 
-    def target_scale(self, train: torch.Tensor) -> Any:
-        """What makes targets of a file those of a task, given those of the training part."""
-        return lambda targets: targets
+    def target_scale(self, train: torch.Tensor) -> Scale | None:
+        """What makes targets of a file those of a task, given those of the training part; None to leave them."""
+        return None
+
+    @property
+    def transform(self) -> VectorTransform:
+        if self._scales is None:
+            self.splits()
+        assert self._scales is not None
+        inputs, targets = self._scales
+        form: Any = {"mean": inputs.mean.tolist(), "std": inputs.std.tolist()}
+        form |= {} if targets is None else {"target_mean": targets.mean.tolist(), "target_std": targets.std.tolist()}
+        return VectorTransform.of(
+            {"outputs": self.outputs, "shape": list(self.shape), "columns": self._columns, **form}
+        )
+
+    def adopt(self, transform: Transform) -> None:
+        if not isinstance(transform, VectorTransform):
+            raise ValueError(f"are rows of numbers, and the model takes {transform.kind}")
+        if (transform.shape, transform.columns, transform.outputs) != (tuple(self.shape), self._columns, self.outputs):
+            raise ValueError(
+                f"rows are {tuple(self.shape)}, to {self.outputs} outputs; the model takes {transform.shape}, to "
+                f"{transform.outputs}, of columns in the same order"
+            )
+        targets = None if transform.target_mean is None else Scale.known(transform.target_mean, transform.target_std)
+        self._scales = Scale.known(transform.mean, transform.std), targets
+
+    @property
+    def _columns(self) -> tuple[str, ...] | None:
+        return self._train.columns
 
     def loader(
         self,
@@ -114,8 +170,8 @@ class Table(Tabular):
     def outputs(self) -> int:
         return self._train.targets.shape[1]
 
-    def target_scale(self, train: torch.Tensor) -> "_Scale":
-        return _Scale(train, wanted=self.standardise_targets)
+    def target_scale(self, train: torch.Tensor) -> Scale:
+        return Scale.of(train, wanted=self.standardise_targets)
 
 
 class LabelledTable(Tabular, LabelledData):
@@ -136,18 +192,6 @@ class LabelledTable(Tabular, LabelledData):
 
     def divide_test(self, every: Examples) -> tuple[torch.Tensor, torch.Tensor]:
         return stratified(every.targets, self.test_fraction, seed=self.test_seed)
-
-
-class _Scale:
-    """To float32, and if wanted to mean 0 and standard deviation 1 over `train`; a constant is only shifted."""
-
-    def __init__(self, train: torch.Tensor, *, wanted: bool):
-        constant = train.amin(0) == train.amax(0)
-        self.mean = train.mean(0) if wanted else torch.zeros_like(train[0])
-        self.std = torch.where(constant, 1.0, train.std(0, correction=0)) if wanted else torch.ones_like(train[0])
-
-    def __call__(self, numbers: torch.Tensor) -> torch.Tensor:
-        return ((numbers - self.mean) / self.std).to(torch.float32)
 
 
 def _parts(splits: Splits) -> tuple[Examples, Examples, Examples]:

@@ -16,6 +16,8 @@ from lets_runner.extra import missing
 from lets_runner.models.shape import text_shape
 from lets_runner.pretrained import folder
 
+# Of a configuration: what says how many outputs there are, and what is no setting.
+OWN = ("architectures", "dtype", "id2label", "label2id", "model_type", "problem_type", "transformers_version")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 FEED_FORWARD = 4  # its width in units of the network's
 POSITIONS = 512  # that an untrained network knows, or more where texts are longer
@@ -34,10 +36,19 @@ class TextModel(nn.Module):
     def __init__(self, network: nn.Module, *, takes: Container[str]):
         super().__init__()
         self.network = network
-        self._takes = [name for name in INPUTS if name in takes]
+        self.takes = [name for name in INPUTS if name in takes]
+
+    @property
+    def settings_alone(self) -> dict[str, Any]:
+        """The settings of `auto_text` that make this network without the files of a pretrained one."""
+        network: Any = self.network
+        config = (network.get_base_model() if hasattr(network, "peft_config") else network).config
+        known = type(config)()
+        told = {key: value for key, value in config.to_diff_dict().items() if key not in OWN and hasattr(known, key)}
+        return {"pretrained": None, "architecture": config.model_type, "settings": told}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.network(**{name: inputs[name] for name in self._takes}).logits
+        return self.network(**{name: inputs[name] for name in self.takes}).logits
 
 
 def auto_text(

@@ -3,12 +3,8 @@
 run directories -> configuration and checkpoint -> objective -> what is missing of the record -> `probe/`.
 """
 
-import hashlib
-import os
 import sys
-import warnings
 from argparse import Namespace
-from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -16,66 +12,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
-from yaml import YAMLError
 
 from lets_runner import build
 from lets_runner.config import UserError
 from lets_runner.data import Data
 from lets_runner.probe.landscape import filter_normalised, landscape
 from lets_runner.probe.objective import Examples, Objective
-from lets_runner.probe.options import complain, parse, say
+from lets_runner.probe.options import options
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.run.checkpoint import read_checkpoint, reported
+from lets_runner.restore import find_runs, fingerprint, put, read_config, read_state
 from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
 
+PARSER = options()
+say = PARSER.say
+
 
 def main() -> None:
     """The console script. A run that cannot be probed is one line on standard error, and the others go on."""
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
     torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are too few for second derivatives
-    asked = parse()
+    asked = PARSER.parse_args()
+    PARSER.warn_in_lines()
     failures = 0
     try:
         device = build.pick_device(asked.device)
         _check_extra(asked.only)
         directories = list(dict.fromkeys(run for path in asked.runs for run in find_runs(path)))
     except UserError as error:
-        sys.exit(complain(str(error)))
+        sys.exit(PARSER.complain(str(error)))
     for directory in directories:
         try:
             probe(directory, asked, device)
         except UserError as error:
-            failures = complain(f"{directory}: {error}")
+            failures = PARSER.complain(f"{directory}: {error}")
     sys.exit(failures)
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    complain(f"warning: {message}")
-
-
-def find_runs(path: Path) -> Iterator[Path]:
-    """The run directory at `path`, or all of them below it but in hidden directories.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = False
-    for folder, below, files in os.walk(path):
-        below[:] = sorted(name for name in below if not name.startswith("."))  # where trackers keep copies
-        if "config.yaml" in files or "summary.json" in files:  # the latter alone: refused, and to be named
-            below.clear()
-            found = True
-            yield Path(folder).resolve()
-    if not found:
-        raise UserError(f"{path}: no run directory here or below; give one that lets-train has written, or its parent")
 
 
 def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
@@ -84,11 +59,12 @@ def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
     Raises:
         UserError: it cannot be probed; what was measured until then is written down.
     """
-    cfg = _config(directory)
+    cfg = read_config(directory)
     data, task, model = build.components(cfg, device)
     if not task.per_example:
         raise UserError(f"{type(task).__name__} has no loss of its own for every example, which is what is probed")
-    state = _load(model, directory / "checkpoints" / f"{asked.checkpoint}.pt")
+    state = read_state(directory, asked.checkpoint)
+    put(model, state, f"checkpoints/{asked.checkpoint}.pt")
     examples = _examples(data, asked, device)
     if asked.double:
         model, examples = (
@@ -170,7 +146,7 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         used["versions"] |= {"curvlinops": version("curvlinops-for-pytorch")}
     return {
         "checkpoint": asked.checkpoint,
-        "weights": _fingerprint(objective.model.state_dict()),
+        "weights": fingerprint(objective.model.state_dict()),
         "split": asked.split,
         "examples": len(objective),
         "batch_norm": "eval",
@@ -179,44 +155,6 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         **measured,
         **used,
     }
-
-
-def _fingerprint(state: dict[str, Tensor]) -> str:
-    """The same for the same weights, in whatever precision they are held."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-# From a run directory to what was trained in it.
-
-
-def _config(directory: Path) -> DictConfig:
-    """The configuration that a run wrote down: whole and resolved."""
-    try:
-        cfg = OmegaConf.load(directory / "config.yaml")
-    except FileNotFoundError as error:
-        raise UserError("has no config.yaml: this run was refused before it began") from error
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"config.yaml cannot be read: {error}") from error
-    if not isinstance(cfg, DictConfig) or any(cfg.get(key) is None for key in ("data", "model", "task", "seed")):
-        raise UserError("config.yaml is none that lets-train has written: it must say data, model, task and seed")
-    return cfg
-
-
-def _load(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Put the weights that a checkpoint's run reports into `model`; returns the whole checkpoint."""
-    if not path.exists():
-        raise UserError(f"there is no {path.parent.name}/{path.name}: nothing of this run was saved; train it first")
-    try:
-        state = read_checkpoint(path)
-        model.load_state_dict(reported(state))
-        return state
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise UserError(f"{path.parent.name}/{path.name} does not fit the model that config.yaml names") from error
 
 
 def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:

@@ -87,7 +87,7 @@ def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
     from lets_runner.report.markdown import markdown
     from lets_runner.report.methods import styles
     from lets_runner.report.page import page
-    from lets_runner.report.spreadsheet import cells_csv, directories_csv, sharpness_csv
+    from lets_runner.report.spreadsheet import cells_csv, directories_csv, robustness_csv, sharpness_csv
     from lets_runner.report.tables import left_out, tables
 
     sorted_runs = grid(found.runs)
@@ -101,6 +101,7 @@ def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
         "table.csv": cells_csv(sorted_runs),
         "directories.csv": directories_csv(sorted_runs, found),
         **({"sharpness.csv": sharpness} if (sharpness := sharpness_csv(sorted_runs)) else {}),
+        **({"robustness.csv": robustness} if (robustness := robustness_csv(sorted_runs)) else {}),
     }
     pictures = []
     for one in drawn:

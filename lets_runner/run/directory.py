@@ -20,6 +20,7 @@ from lets_runner.run.files import (
     CONFIG,
     EPOCHS,
     HYPOTHESES,
+    INPUTS,
     LAST,
     PREVIOUS,
     STEPS,
@@ -102,6 +103,12 @@ class Run:
         """Replace `summary.json`; numbers that are not finite become null."""
         with writing(self.directory):
             write_json(self.directory / SUMMARY, facts)
+
+    def write_inputs(self, inputs: dict[str, Any]) -> None:
+        """What the model takes and gives; nothing where the data set does not say."""
+        if inputs and not (self.directory / INPUTS).exists():
+            with writing(self.directory):
+                write_json(self.directory / INPUTS, inputs)
 
     def write_hypotheses(self, texts: dict[int, str]) -> None:
         """What the model said of the test examples, in their order, a line each."""

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -87,6 +88,14 @@ class Task(ABC):
 
     def check(self, model: nn.Module) -> None:  # noqa: B027 - most find out by themselves
         """Raise ValueError, in one line, where the task has no use for such a model."""
+
+    def measuring(self, more: Sequence[Measure]) -> Self:
+        """The same task, with further measures; those whose columns it has already are left out."""
+        known = {column.name for column in self.columns.all}
+        other = copy(self)
+        new = [measure for measure in more if known.isdisjoint(column.name for column in measure.columns)]
+        Task.__init__(other, [*self.measures, *new], selects=self.columns.selects, loss=self.columns.loss)
+        return other
 
     @property
     def signatures(self) -> Mapping[str, str]:

@@ -40,6 +40,18 @@ class Vocabulary:
         numbers = {token: number for number, token in enumerate(self.tokens)}
         self._number = np.array([numbers.get(piece, UNKNOWN) for piece in pieces])
 
+    def plain(self) -> tuple[str, list[int], list[str]]:
+        """All of it as JSON has it; `of` undoes this."""
+        return self._tokenizer.to_str(), self._number.tolist(), list(self.tokens)
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> "Vocabulary":
+        tokenizer, number, tokens = plain
+        made = cls.__new__(cls)
+        made._tokenizer = library().Tokenizer.from_str(tokenizer)
+        made._number, made.tokens = np.array(number), tuple(tokens)
+        return made
+
     def __len__(self) -> int:
         return len(self.tokens)
 

@@ -79,6 +79,7 @@ class GLUE(TextData, LabelledData):
                 f"label_noise={self.label_noise}: task={task} has scores, and no labels to spoil; leave it 0"
             )
         self.classes = len(self.layout.labels or ("score",))
+        self.class_names = tuple(self.layout.labels) if self.layout.labels else None
 
     def read(self) -> tuple[Texts, Texts]:
         return self._texts("train.tsv"), self._texts(self.dev)

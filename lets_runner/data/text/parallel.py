@@ -11,6 +11,8 @@ from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.text.bpe import Vocabulary, learned, read_codes, read_tokens
 from lets_runner.data.text.lines import read_lines, read_pair
 from lets_runner.data.text.loader import MOST_AT_ONCE, PairLoader, Pairs, Sentences
+from lets_runner.data.text.transforms import SentenceTransform
+from lets_runner.data.transforms import Transform
 from lets_runner.tokens import EOS
 
 CODES = ("code", "codes", "bpe_codes*", "bpe.codes*")  # names of files, where they are not said
@@ -77,6 +79,20 @@ class ParallelText(Data):
 
     def splits(self) -> Splits:
         return self._splits
+
+    @property
+    def transform(self) -> SentenceTransform:
+        vocabulary = self.vocabulary.plain()
+        return SentenceTransform(outputs=self.outputs, vocabulary=vocabulary, max_length=self.shape[0])
+
+    def adopt(self, transform: Transform) -> None:
+        if not isinstance(transform, SentenceTransform):
+            raise ValueError(f"are sentences, and the model takes {transform.kind}")
+        if transform.known.plain() != self.vocabulary.plain():
+            raise ValueError(
+                "the vocabulary of these sentences is not the model's: give data.codes and data.vocabulary, the files "
+                "that it was trained with, and the same data.root/train"
+            )
 
     def loader(
         self,

@@ -12,17 +12,10 @@ from lets_runner.data.splits import SplitData, Splits
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.text.tokenizer import BYTES, SPECIAL, Tokenizer, known, learned
 from lets_runner.data.text.tokens import TokenLoader, Tokens, padded, rounded
+from lets_runner.data.text.transforms import TextShape, TextTransform
+from lets_runner.data.transforms import Transform
 
 VARYING = "batches are as long as their longest text; data.pad=max_length makes them equal"
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """What a model must know of an example: at most `length` ids below `vocabulary`; `padding` says nothing."""
-
-    length: int
-    vocabulary: int
-    padding: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +59,8 @@ class TextData(SplitData):
         ValueError, OSError: a setting out of its range, or no such tokenizer.
     """
 
+    class_names: tuple[str, ...] | None = None
+
     def __init__(
         self,
         *,
@@ -87,12 +82,31 @@ class TextData(SplitData):
         self.tokenizer = None if tokenizer is None else known(tokenizer, lowercase=lowercase)
         size = (vocabulary_size, 0) if self.tokenizer is None else (len(self.tokenizer), self.tokenizer.padding)
         self.shape = TextShape(max_length, *size)
+        self.pairs: bool | None = None  # whether an example is two texts; known once they have been read
         self.varying = VARYING if pad == "longest" else None
 
     def splits(self) -> Splits:
         texts = super().splits()
-        tokenizer = self.tokenizer or learned(texts.train.every(), size=self.vocabulary_size, lowercase=self.lowercase)
-        return Splits(*(self._tokens(tokenizer, part) for part in (texts.train, texts.val, texts.test)))
+        if self.tokenizer is None:
+            self.tokenizer = learned(texts.train.every(), size=self.vocabulary_size, lowercase=self.lowercase)
+        self.pairs = texts.train.second is not None
+        return Splits(*(self._tokens(self.tokenizer, part) for part in (texts.train, texts.val, texts.test)))
+
+    @property
+    def transform(self) -> TextTransform | None:
+        if self.tokenizer is None or self.pairs is None:
+            return None
+        form: Any = {"padding": self.tokenizer.padding, "max_length": self.max_length, "pairs": self.pairs}
+        form |= {"tokenizer": self.tokenizer.backend.to_str(), "vocabulary": self.shape.vocabulary}
+        form |= {"fixed": self.pad == "max_length"}
+        return TextTransform(outputs=self.outputs, class_names=self.class_names, **form)
+
+    def adopt(self, transform: Transform) -> None:
+        if not isinstance(transform, TextTransform):
+            raise ValueError(f"are texts, and the model takes {transform.kind}")
+        if transform.outputs != self.outputs or transform.class_names != self.class_names:
+            raise ValueError(f"targets are {self.class_names or self.outputs}, and the model gives others")
+        self.tokenizer, self.shape, self.max_length = transform.known, transform.input_shape, transform.max_length
 
     def _tokens(self, tokenizer: Tokenizer, texts: Texts) -> Tokens:
         ids, segments = tokenizer.encode(texts.first, texts.second, max_length=self.max_length)

@@ -1,0 +1,1 @@
+"""Trained models in formats that other programs read: safetensors, ONNX, torch.export."""
