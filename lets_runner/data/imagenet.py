@@ -36,7 +36,11 @@ class ImageNet(LabelledData):
             cores that there are less one, at most 8.
         broken: "stop" at a file that cannot be read, or "skip" it with a warning: another takes its place in
             training, and it is not measured.
-        policy, policy_ops, policy_magnitude, mixup, cutmix: see `ImageData`.
+        policy: see `ImageData`, here and of the next.
+        policy_ops: operations of RandAugment.
+        policy_magnitude: of RandAugment.
+        mixup: α of `Mixing`.
+        cutmix: the same.
         settings: see `LabelledData`.
 
     Raises:
