@@ -136,16 +136,16 @@ def test_every_choice_trains_from_the_command_line(tmp_path, monkeypatch, capfd,
 VARIANTS_OTHERWISE = {
     "asam-named": ["sam=asam", "sam.scope=named"],
     "asam-all": ["sam=asam", "sam.scope=all"],
-    "f_sam": ["sam=f_sam", "+sam.follow=program"],
-    "esam": ["sam=esam", "+sam.follow=program"],
-    "ae_sam": ["sam=ae_sam", "+sam.corrected=true"],
-    "ae_looksam": ["sam=ae_looksam", "+sam.corrected=true"],
+    "f_sam": ["sam=f_sam", "sam.follow=program"],
+    "esam": ["sam=esam", "sam.follow=paper"],
+    "ae_sam": ["sam=ae_sam", "sam.corrected=true"],
+    "ae_looksam": ["sam=ae_looksam", "sam.corrected=true"],
     "sam_on": ["sam=sam_on", "sam.adaptive=true", "sam.xi=0.01"],
 }
 
 
 @pytest.mark.parametrize("words", VARIANTS_OTHERWISE.values(), ids=VARIANTS_OTHERWISE)
-def test_settings_that_no_yaml_has_by_default_train_with_lets(tmp_path, monkeypatch, capfd, words):
+def test_variants_with_other_settings_train_with_lets(tmp_path, monkeypatch, capfd, words):
     monkeypatch.chdir(tmp_path)
     given = words_for("sam", words[0].removeprefix("sam="), tmp_path)
     assert lets_train(monkeypatch, *words, "radius=lets", *given) == 0, capfd.readouterr().err

@@ -290,7 +290,7 @@ PROGRAMS = {
     "LE-SAM, capped": (lambda: le_sam(rho_max=0.2), lambda base, model: LESAM(base, sigma=0.35, model=model)),
     "ASAM": (asam, lambda base, model: ASAM(base, scope="named", model=model)),
     "F-SAM": (f_sam, lambda base, model: FSAM(base, follow="program", model=model)),
-    "ESAM": (esam, lambda base, model: ESAM(base, follow="program", model=model)),
+    "ESAM": (esam, lambda base, model: ESAM(base, model=model)),
     "SAM-ON": (sam_on, lambda base, model: SAMON(base, model=model)),
     "ASAM-ON": (lambda: sam_on(2.0, 0.01), lambda base, model: SAMON(base, 2.0, adaptive=True, xi=0.01, model=model)),
     "SAMPa": (sampa, lambda base, model: SAMPa(base, model=model)),
@@ -298,7 +298,7 @@ PROGRAMS = {
 OWN = {
     "ASAM": lambda base, model: ASAM(base, model=model),
     "F-SAM": lambda base, model: FSAM(base, model=model),
-    "ESAM": lambda base, model: ESAM(base, model=model),
+    "ESAM": lambda base, model: ESAM(base, follow="paper", model=model),
 }
 
 
