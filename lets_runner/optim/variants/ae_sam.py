@@ -45,25 +45,23 @@ class Trigger(Stateful):
             raise ValueError(f"lambda1={lambda1}, lambda2={lambda2}: must be numbers")
         self.total_steps, self.lambda1, self.lambda2, self.delta = total_steps, lambda1, lambda2, delta
         self.corrected = corrected
-        self.mean = 0.0  # μ
-        self.variance = 0.0  # σ²
+        self.mean = 0.0  # μ, corrected if that is asked for
+        self.variance = 0.0  # σ², likewise
         self.weight = 0.0 if corrected else 1.0  # 1 − δᵗ, or no correction
 
     def fires(self, step: Step) -> bool:
         square = float(step.gradient_norm) ** 2
         if not math.isfinite(square):
             return False  # the step will be skipped, and the averages must outlive it
+        before = self.weight
         if self.corrected:
-            self.weight = self._average(self.weight, 1.0)
-        self.mean = self._average(self.mean, square)
-        mean = self.mean / self.weight
-        self.variance = self._average(self.variance, (square - mean) ** 2)
+            self.weight = self.delta * before + (1 - self.delta)
+        old, new = self.delta * before / self.weight, (1 - self.delta) / self.weight
+        self.mean = old * self.mean + new * square
+        self.variance = old * self.variance + new * (square - self.mean) ** 2
         progress = min(1.0, (step.number - 1) / self.total_steps)
         c = _between(self.lambda2, self.lambda1, progress)
-        return square >= (mean + c * math.sqrt(self.variance / self.weight) if math.isfinite(c) else c)
-
-    def _average(self, before: float, value: float) -> float:
-        return self.delta * before + (1 - self.delta) * value
+        return square >= (self.mean + c * math.sqrt(self.variance) if math.isfinite(c) else c)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict({"weight": 1.0, **state})  # states from before there was a correction have no weight
