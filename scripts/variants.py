@@ -28,13 +28,11 @@ def variants() -> list[str]:
 
 def sweeps(output: Path, seeds: int) -> list[list[str]]:
     """The overrides of every multirun, for each radius rule, label noise and network."""
-    plain = [name for name in variants() if name not in NEEDS]
-    alike = [(plain, [])] + [([name], needs) for name, needs in NEEDS.items()]
-    learned = [([name for name in names if name not in OWN_RADIUS], needs) for names, needs in alike]
+    every = [[name for name in variants() if name not in NEEDS], *([name] for name in NEEDS)]
     return [
         [
             f"sam={','.join(names)}",
-            *needs,
+            *NEEDS.get(names[0], []),
             f"radius={radius}",
             f"data.label_noise={noise}",
             f"output={output / radius / str(noise)}",
@@ -42,8 +40,8 @@ def sweeps(output: Path, seeds: int) -> list[list[str]]:
             "seed=" + ",".join(map(str, range(seeds))),
         ]
         for noise in NOISES
-        for radius, every in (("fixed", alike), ("lets", learned))
-        for names, needs in every
+        for radius, left_out in (("fixed", ()), ("lets", OWN_RADIUS))
+        for names in ([name for name in together if name not in left_out] for together in every)
     ]
 
 

@@ -130,10 +130,8 @@ def vasso(rho=0.05, theta=0.9):
     def step(weights, number):
         nonlocal average
         g = gradient(weights, number)
-        if average is None:
-            average = g
-        else:
-            average = [(1 - theta) * d + theta * new for d, new in zip(average, g, strict=True)]
+        before = g if average is None else average
+        average = [(1 - theta) * d + theta * new for d, new in zip(before, g, strict=True)]
         return base.step(weights, gradient(moved(weights, average, rho / length(average)), number))
 
     return step

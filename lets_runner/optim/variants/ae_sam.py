@@ -9,7 +9,8 @@ and a step is SAM's where ‖g‖² ≥ μ_t + c_t σ_t.
 
 Both averages start at 0. So the first steps perturb whatever λ₂ up to 1 says: seven of them with δ = 0.9 if ‖g‖ stays
 the same. `corrected` has μ_t/(1−δᵗ) and σ²_t/(1−δᵗ) in place of μ_t and σ²_t, t from 1, as Adam has for its averages;
-then only the first step perturbs in any case. What the authors start from is unverified: no program of theirs was found.
+then only the first step perturbs in any case. What the authors start from is unverified: no program of theirs was
+found.
 """
 
 import math
