@@ -1,18 +1,18 @@
 """Averages of the weights: torch's, measured in place of the weights, and the same to the bit after a resume."""
 
 import json
+import signal
 
 import pytest
 import torch
 from conftest import lets_train, train
+from killing import in_child, killed_after_step, state_of
 from test_trainer import make, told
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lets_runner import cli, config
 from lets_runner.averaging import Averaged, Raw
 from lets_runner.run.checkpoint import read_checkpoint, reported
-from lets_runner.run.directory import Run
 
 QUICK = ("model.batch_norm=true", "model.width=4", "batch_size=128", "device=cpu", "ema.decay=0.9")
 
@@ -66,46 +66,21 @@ def test_a_checkpoint_without_the_average_is_refused():
         trainer.check(state)
 
 
-class Killed(BaseException):
-    pass
-
-
-def killed_at(step, monkeypatch, tmp_path, words):
-    """The directory of a run that ended right after the checkpoint of this step."""
-    save, cfg_and_names = Run.save, cli.compose("epochs=2", "progress=false", f"output={tmp_path}", *words)
-
-    def and_die(self, state, **settings):
-        save(self, state, **settings)
-        if state["step"] == step:
-            raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Run, "save", and_die)
-        directory = config.run_directory(*cfg_and_names)
-        cli.train(cfg_and_names[0], directory, cfg_and_names[1])
-    assert read_checkpoint(directory / "checkpoints" / "last.pt")["step"] == step
-    return directory
-
-
-def epochs_of(directory):
-    return [row.rpartition(",")[0] for row in (directory / "epochs.csv").read_text().splitlines()]  # without seconds
-
-
 @pytest.mark.parametrize("step", [5, 8, 10])  # of 8 an epoch
 def test_a_run_that_was_killed_ends_with_the_same_average(tmp_path, monkeypatch, step):
+    """Killed outright, and the same command again: the whole state, and every number that is measured of it."""
     words = (*QUICK, "checkpoint.every_steps=5", "test_each_epoch=true")
     whole = train(tmp_path / "whole", *words)
-    killed = killed_at(step, monkeypatch, tmp_path / "killed", words)
-    assert train(tmp_path / "killed", *words) == killed
-    states = [read_checkpoint(place / "checkpoints" / "last.pt") for place in (whole, killed)]
-    assert states[0]["ema"]["updates"] == states[1]["ema"]["updates"] == states[0]["step"]
-    for part in ("model", "ema"):
-        tensors = [state["ema"]["model"] if part == "ema" else state["model"] for state in states]
-        assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
-    assert not torch.equal(states[0]["model"]["0.weight"], states[0]["ema"]["model"]["0.weight"])
-    assert not torch.equal(states[0]["model"]["1.running_var"], states[0]["ema"]["model"]["1.running_var"])
-    assert epochs_of(whole) == epochs_of(killed)
-    assert (whole / "steps.csv").read_bytes() == (killed / "steps.csv").read_bytes()
+    assert in_child(killed_after_step, tmp_path / "killed", step, words) == -signal.SIGKILL
+    killed = tmp_path / "killed" / whole.relative_to(tmp_path / "whole")
+    state = read_checkpoint(killed / "checkpoints" / "last.pt")
+    assert state["step"] == state["ema"]["updates"] == step
+    assert lets_train(monkeypatch, "epochs=2", "progress=false", f"output={tmp_path / 'killed'}", *words) == 0
+    assert state_of(killed) == state_of(whole)
+    state = read_checkpoint(whole / "checkpoints" / "last.pt")
+    assert state["ema"]["updates"] == state["step"] == 16
+    assert not torch.equal(state["model"]["0.weight"], state["ema"]["model"]["0.weight"])
+    assert not torch.equal(state["model"]["1.running_var"], state["ema"]["model"]["1.running_var"])
 
 
 def test_a_runs_numbers_are_those_of_the_average(tmp_path):

@@ -1,10 +1,11 @@
 """Early stopping: after how many epochs, what is written down of it, and that a resumed run decides the same."""
 
 import json
+import signal
 
 import pytest
 from conftest import lets_train, train
-from test_averaging import epochs_of, killed_at
+from killing import in_child, killed_after_step, state_of
 
 from lets_runner.columns import Column
 from lets_runner.patience import Patience
@@ -53,24 +54,22 @@ def test_a_run_ends_early_and_says_so(tmp_path, capfd):
     best = max(read_columns(run / "epochs.csv")["val_accuracy"])
     early = summary["stopped_early"]
     assert (early["by"], early["patience"]) == ("val_accuracy", 3) and early["best"] == pytest.approx(best)
-    assert epochs_of(run) == epochs_of(whole)[: expected + 1]
+    assert read_columns(run / "epochs.csv")["val_loss"] == read_columns(whole / "epochs.csv")["val_loss"][:expected]
     assert summary["test_accuracy"] > 0
     train(tmp_path / "early", *WORDS, "epochs=40", "early_stopping.patience=3")
     assert capfd.readouterr().out.startswith("already finished: ")
 
 
 @pytest.mark.parametrize("back", [0, 1, 2])
-def test_a_resumed_run_decides_the_same(tmp_path, monkeypatch, back):
+def test_a_resumed_run_decides_the_same(tmp_path, back):
     """Killed before its last epochs, or when all that was left was to measure."""
     words = (*WORDS, "epochs=40", "early_stopping.patience=3")
     whole = train(tmp_path / "whole", *words)
-    epochs = json.loads((whole / "summary.json").read_text())["epochs"]
-    killed = killed_at(4 * (epochs - back), monkeypatch, tmp_path / "killed", words)
-    train(tmp_path / "killed", *words)
-    assert epochs_of(killed) == epochs_of(whole)
-    summaries = [json.loads((place / "summary.json").read_text()) for place in (whole, killed)]
-    assert summaries[0]["stopped_early"] == summaries[1]["stopped_early"]
-    assert summaries[0]["test_loss"] == summaries[1]["test_loss"]
+    step = json.loads((whole / "summary.json").read_text())["step"]
+    assert in_child(killed_after_step, tmp_path / "killed", step - 4 * back, words) == -signal.SIGKILL  # 4 an epoch
+    killed = train(tmp_path / "killed", *words)
+    assert state_of(killed) == state_of(whole)
+    assert json.loads((killed / "summary.json").read_text())["stopped_early"]["patience"] == 3
 
 
 def test_a_run_that_is_not_stopped_early_says_nothing_of_it(tmp_path):

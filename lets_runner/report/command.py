@@ -82,6 +82,7 @@ def _parser() -> Parser:
 def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
     """Write everything into `out`, with `figures` beside those there are; returns what, in words."""
     from lets_runner.report.figures import Picture, draw
+    from lets_runner.report.glue import benchmark
     from lets_runner.report.grid import grid
     from lets_runner.report.latex import latex
     from lets_runner.report.markdown import markdown
@@ -94,7 +95,7 @@ def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
     looks = styles(column.method.word for column in sorted_runs.columns)
     out.mkdir(parents=True, exist_ok=True)
     drawn = draw(sorted_runs, looks, out / "figures", figures)
-    made = tables(sorted_runs)
+    made = [*filter(None, [benchmark(sorted_runs)]), *tables(sorted_runs)]
     texts = {
         "table.md": markdown(made, left_out(found, most=NAMED)),
         "table.tex": latex(made, left_out(found, most=NAMED)),
