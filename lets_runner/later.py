@@ -21,6 +21,8 @@ LATER: dict[str, Any] = {
     "data.policy": None,
     "data.policy_ops": 2,
     "data.policy_magnitude": 9,
+    "sam.follow": "paper",
+    "sam.corrected": False,
 }
 # Settings of what the runner does with whatever a component's constructor makes, and the functions whose arguments they
 # are; a constructor that has an argument of this name gets it instead.

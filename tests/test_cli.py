@@ -32,7 +32,7 @@ REFUSED = [
     (["sam=sampa", "radius=lets"], "radius: LETS cannot learn the radius of SAMPa: its two gradients"),
     (["sam=momentum_sam", "radius=fixed", "optimizer.momentum=0"], "sam: SGD keeps no momentum for MomentumSAM to"),
     (["sam=sam_on"], "sam: SAM-ON perturbs normalization layers alone, and this model trains none: take one that has"),
-    (["sam=f_sam", "+sam.follow=code"], "sam.follow=code: must be one of paper, program"),
+    (["sam=f_sam", "sam.follow=code"], "sam.follow=code: must be one of paper, program"),
     (["sam=asam", "sam.scope=none"], "sam.scope=none: must be one of weights, named, all"),
     (["sam=gsam", "sam.rho_min=0.02"], "rho_min=null switches that off"),
     (["sam=m_sam", "batch_size=48"], "batch_size=48: must be a multiple of 32 (1 processes x shards of 32)"),

@@ -18,6 +18,9 @@ HASHES = {
     "data=imagenet model=torchvision schedule=step": "1bfd64b0e0a734b2",
     "data=iwslt14 task=translation model=transformer_iwslt schedule=inverse_sqrt": "44fa9d962ccfe042",
     "experiment=label_noise": "035eb6af71a6a38c",
+    "sam=f_sam": "95c3334ee9e38a13",
+    "sam=esam sam.follow=paper": "ce1d5d10a3e3b5e1",
+    "sam=ae_looksam": "6f30e714db548b42",
 }
 CHANGES = {
     "init_from": "elsewhere",
@@ -33,7 +36,10 @@ CHANGES = {
     "data.policy": "randaugment",
     "data.policy_ops": "3",
     "data.policy_magnitude": "5",
+    "sam.follow": "program",
+    "sam.corrected": "true",
 }
+OF = {"sam.follow": "sam=f_sam", "sam.corrected": "sam=ae_sam"}  # what has the setting, where not everything has
 
 
 @pytest.mark.parametrize("words", HASHES)
@@ -43,7 +49,7 @@ def test_configurations_are_the_ones_that_they_were(words):
 
 @pytest.mark.parametrize("key", LATER)
 def test_each_makes_another_configuration_where_it_says_something(key):
-    words = ["model=torchvision", "data=cifar10"]
+    words = ["model=torchvision", "data=cifar10", OF.get(key, "sam=sam")]
     before = config.identity(cli.compose(*words)[0])
     assert config.identity(cli.compose(*words, f"{key}={CHANGES[key]}")[0]) != before
 

@@ -153,7 +153,7 @@ def test_every_variant_and_rule_is_the_same_as_a_graph(sam, rule):
 CASES = {
     "asam_all": lambda base, model: ASAM(base, model=model, scope="all"),
     "asam_named": lambda base, model: ASAM(base, model=model, scope="named"),
-    "esam_program": lambda base, model: LETS(ESAM(base, model=model, follow="program")),
+    "esam_paper": lambda base, model: LETS(ESAM(base, model=model, follow="paper")),
     "f_sam_program": lambda base, model: LETS(FSAM(base, model=model, follow="program")),
     "momentum_sam_planned": lambda base, model: CosineRadius(MomentumSAM(base, model=model), total_steps=30, end=0.1),
     "sampa_planned": lambda base, model: CosineRadius(SAMPa(base, model=model), total_steps=30, end=0.01),

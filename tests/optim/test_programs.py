@@ -1,8 +1,13 @@
 """Variants against what their authors' programs compute, written anew: ten steps in float64, on a network with a norm.
 
-The programs are published on GitHub, and their equations written down here by hand: SamsungLabs/ASAM asam.py,
-nblt/F-SAM utils.py, dydjw9/Efficient_SAM utils/Esam.py, mueller-mp/SAM-ON sam_on.py, MarlonBecker/MSAM
-optimizer/msam.py and adamW_msam.py, LIONS-EPFL/SAMPa train.py.
+The programs are published on GitHub, and their equations written down here by hand: google-research/sam
+sam_jax/training_utils/flax_training.py, SamsungLabs/ASAM asam.py, juntang-zhuang/GSAM gsam/gsam.py, BingcongLi/VaSSO
+solver/vasso.py, intelligent-machine-learning/dlrover atorch/atorch/optimizers/wsam.py, nblt/F-SAM utils.py,
+dydjw9/Efficient_SAM utils/Esam.py, lesam.py of the authors of LE-SAM, mueller-mp/SAM-ON sam_on.py, MarlonBecker/MSAM
+optimizer/msam.py and adamW_msam.py, LIONS-EPFL/SAMPa train.py. LookSAM's is not by its authors:
+Leminhbinh0209/LookSAM looksam.py. What they add to divisors, 1e-12 and in VaSSO's case 1e-7, is left out.
+
+No program was found of FisherSAM, RST and AE-SAM. They are compared with their equations alone, in `test_variants`.
 """
 
 import math
@@ -12,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from lets_runner import ASAM, ESAM, FSAM, SAM, SAMON, MomentumSAM, SAMPa
+from lets_runner import ASAM, ESAM, FSAM, GSAM, LESAM, MSAM, SAM, SAMON, WSAM, LookSAM, MomentumSAM, SAMPa, VaSSO
 
 STEPS, EXAMPLES = 10, 12
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-2
@@ -57,12 +62,107 @@ class Momentum:
     """SGD as all of these programs use it."""
 
     def __init__(self, decay=DECAY):
-        self.decay, self.buffers = decay, None
+        self.decay, self.rate, self.buffers = decay, RATE, None
 
     def step(self, weights, gradient):
         gradient = moved(gradient, weights, self.decay)
         self.buffers = gradient if self.buffers is None else moved(gradient, self.buffers, MOMENTUM)
-        return moved(weights, self.buffers, -RATE)
+        return moved(weights, self.buffers, -self.rate)
+
+
+def sam(rho=0.05):
+    base = Momentum()
+
+    def step(weights, number):
+        g = gradient(weights, number)
+        return base.step(weights, gradient(moved(weights, g, rho / length(g)), number))
+
+    return step
+
+
+def m_sam(rho=0.05, m=4):
+    """A device for every m examples, which perturbs along its own gradient; their mean is descended along."""
+    base = Momentum()
+
+    def device(weights, number, rows):
+        g = gradient(weights, number, rows)
+        return gradient(moved(weights, g, rho / length(g)), number, rows)
+
+    def step(weights, number):
+        each = [device(weights, number, slice(first, first + m)) for first in range(0, EXAMPLES, m)]
+        return base.step(weights, [torch.stack(parts).mean(0) for parts in zip(*each, strict=True)])
+
+    return step
+
+
+def gsam(rho_max=0.2, rho_min=0.1, alpha=0.4):
+    """Decomposed by the cosine; the radius goes with the learning rate, between 0 and the one of the beginning."""
+    base = Momentum()
+
+    def step(weights, number):
+        base.rate = RATE * (1 - number / STEPS)
+        rho = rho_min + (rho_max - rho_min) * base.rate / RATE
+        g = gradient(weights, number)
+        robust = gradient(moved(weights, g, rho / length(g)), number)
+        cosine = sum((a * b).sum() for a, b in zip(g, robust, strict=True)) / (length(g) * length(robust))
+        vertical = moved(g, robust, -cosine * length(g) / length(robust))
+        return base.step(weights, moved(robust, vertical, -alpha))
+
+    return step
+
+
+def wsam(rho=0.05, gamma=0.9, decouple=True):
+    base, alpha = Momentum(), gamma / (1 - gamma)
+
+    def step(weights, number):
+        g = gradient(weights, number)
+        robust = gradient(moved(weights, g, rho / length(g)), number)
+        if decouple:
+            return moved(base.step(weights, g), moved(robust, g, -1), -RATE * alpha)
+        return base.step(weights, [alpha * r + (1 - alpha) * d for r, d in zip(robust, g, strict=True)])
+
+    return step
+
+
+def vasso(rho=0.05, theta=0.9):
+    base, average = Momentum(), None
+
+    def step(weights, number):
+        nonlocal average
+        g = gradient(weights, number)
+        before = g if average is None else average
+        average = [(1 - theta) * d + theta * new for d, new in zip(before, g, strict=True)]
+        return base.step(weights, gradient(moved(weights, average, rho / length(average)), number))
+
+    return step
+
+
+def looksam(rho=0.1, alpha=0.7, k=5):
+    """Decomposed by the cosine, norms over all parameters together."""
+    base, vertical = Momentum(), None
+
+    def step(weights, number):
+        nonlocal vertical
+        g = gradient(weights, number)
+        if number % k:
+            return base.step(weights, moved(g, vertical, alpha * length(g) / length(vertical)))
+        robust = gradient(moved(weights, g, rho / length(g)), number)
+        cosine = sum((a * b).sum() for a, b in zip(g, robust, strict=True)) / (length(g) * length(robust))
+        vertical = moved(robust, g, -cosine * length(robust) / length(g))
+        return base.step(weights, robust)
+
+    return step
+
+
+def le_sam(sigma=0.35, rho_max=999.0):
+    base = Momentum()
+
+    def step(weights, number):
+        g = gradient(weights, number)
+        rho = min(sigma / length(g), rho_max)
+        return base.step(weights, gradient(moved(weights, g, rho / length(g)), number))
+
+    return step
 
 
 def asam(rho=0.5, eta=0.01):
@@ -178,9 +278,17 @@ def sampa(rho=0.1, share=0.2):
 
 
 PROGRAMS = {
+    "SAM": (sam, lambda base, model: SAM(base, model=model)),
+    "m-SAM": (m_sam, lambda base, model: MSAM(base, m=4, model=model)),
+    "WSAM": (wsam, lambda base, model: WSAM(base, model=model)),
+    "WSAM, coupled": (lambda: wsam(decouple=False), lambda base, model: WSAM(base, decoupled=False, model=model)),
+    "VaSSO": (vasso, lambda base, model: VaSSO(base, model=model)),
+    "LookSAM": (looksam, lambda base, model: LookSAM(base, 0.1, k=5, model=model)),
+    "LE-SAM": (le_sam, lambda base, model: LESAM(base, 999.0, sigma=0.35, model=model)),
+    "LE-SAM, capped": (lambda: le_sam(rho_max=0.2), lambda base, model: LESAM(base, sigma=0.35, model=model)),
     "ASAM": (asam, lambda base, model: ASAM(base, scope="named", model=model)),
     "F-SAM": (f_sam, lambda base, model: FSAM(base, follow="program", model=model)),
-    "ESAM": (esam, lambda base, model: ESAM(base, follow="program", model=model)),
+    "ESAM": (esam, lambda base, model: ESAM(base, model=model)),
     "SAM-ON": (sam_on, lambda base, model: SAMON(base, model=model)),
     "ASAM-ON": (lambda: sam_on(2.0, 0.01), lambda base, model: SAMON(base, 2.0, adaptive=True, xi=0.01, model=model)),
     "SAMPa": (sampa, lambda base, model: SAMPa(base, model=model)),
@@ -188,7 +296,7 @@ PROGRAMS = {
 OWN = {
     "ASAM": lambda base, model: ASAM(base, model=model),
     "F-SAM": lambda base, model: FSAM(base, model=model),
-    "ESAM": lambda base, model: ESAM(base, model=model),
+    "ESAM": lambda base, model: ESAM(base, follow="paper", model=model),
 }
 
 
@@ -196,16 +304,23 @@ def sgd(parameters, decay=DECAY):
     return torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=decay)
 
 
-def closure(model, number):
-    return lambda: nn.functional.cross_entropy(model(X[number]), Y[number], reduction="none")
+def closure(model, number, rows=slice(None)):
+    return lambda: nn.functional.cross_entropy(model(X[number][rows]), Y[number][rows], reduction="none")
 
 
-def trajectory(build, base=sgd):
+def closures(model, number, size):
+    """Of a batch, in shards of `size` where there is one."""
+    size = size or EXAMPLES
+    return [closure(model, number, slice(first, first + size)) for first in range(0, EXAMPLES, size)]
+
+
+def trajectory(build, base=sgd, schedule=lambda number: RATE):
     """The weights after every step."""
     model = network()
     optimizer = build(base(model.parameters()), model)
     for number in range(STEPS):
-        optimizer.step(closure(model, number))
+        optimizer.param_groups[0]["lr"] = schedule(number)
+        optimizer.step(closures(model, number, optimizer.shard_size))
         yield [p.detach().clone() for p in model.parameters()]
 
 
@@ -221,6 +336,13 @@ def assert_equal(step, ours):
 def test_equals_the_program(name):
     program, build = PROGRAMS[name]
     assert_equal(program(), trajectory(build))
+
+
+def test_gsam_equals_its_program_with_a_radius_tied_to_the_learning_rate():
+    def build(base, model):
+        return GSAM(base, 0.2, rho_min=0.1, alpha=0.4, model=model)
+
+    assert_equal(gsam(), trajectory(build, schedule=lambda number: RATE * (1 - number / STEPS)))
 
 
 def test_momentum_sam_equals_its_programs_without_weight_decay():

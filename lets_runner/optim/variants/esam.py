@@ -38,7 +38,7 @@ class ESAM(SAM):
         gamma: γ in (0, 1], the share of examples that the step descends on. Their program's examples have γ = 0.5, and
             β = 0.6 for ResNet-18, 0.5 for wide ResNets (with ρ = 0.1) and PyramidNets (with ρ = 0.2).
         seed: of the tensors' draw. A step's draw depends on it and on the step's number alone.
-        follow: "paper" for the equations, "program" for what their program computes.
+        follow: "program" for what their program computes, "paper" for the equations.
     """
 
     per_sample = True
@@ -52,7 +52,7 @@ class ESAM(SAM):
         beta: float = 0.6,
         gamma: float = 0.5,
         seed: int = 0,
-        follow: Literal["paper", "program"] = "paper",
+        follow: Literal["paper", "program"] = "program",
         **settings: Any,
     ):
         for name, value in {"beta": beta, "gamma": gamma}.items():
