@@ -167,7 +167,6 @@ def table(name: str, rows: Sequence[dict[str, str]]) -> str:
         *(title for title, _ in scores.values()),
         "ρ at the end",
         "gradient evaluations a step",
-        "seconds",
     ]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for method in METHODS:
@@ -178,7 +177,6 @@ def table(name: str, rows: Sequence[dict[str, str]]) -> str:
             ]
             rho = "–" if method == "ERM" else f"{statistics.mean(float(row['rho']) for row in own):.3g}"
             cost = statistics.mean(float(row["gradient_evaluations"]) / float(row["step"]) for row in own)
-            seconds = statistics.mean(float(row[]) for row in own)
             lines.append(f"| {' | '.join([method, *cells, rho, f'{cost:.2f}'])} |")
     return "\n".join(lines)
 
