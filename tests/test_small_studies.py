@@ -48,6 +48,7 @@ def test_short_pairs_are_those_of_few_words(smoke, tmp_path, monkeypatch):
     assert "copying the source: tokenized BLEU 0.00" not in smoke.baseline("iwslt14", tmp_path)  # both have full stops
 
 
+@pytest.mark.full
 def test_runs_of_text_are_kept_a_row_each_and_not_made_twice(smoke, tmp_path, monkeypatch):
     write_corpus(tmp_path / "iwslt14", train=100)
     monkeypatch.setattr(smoke, "METHODS", {"ERM": ("method=erm",), "SAM, ρ = 0.05": ("method=sam", "sam.rho=0.05")})
