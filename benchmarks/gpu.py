@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.graphed import ShortError, same_as_eager, variants
+from benchmarks.graphed import UNLEARNED, ShortError, same_as_eager, variants
 from lets_runner.build import device_name, pick_device
 from lets_runner.config import UserError
 from lets_runner.data import CIFAR10
@@ -100,7 +100,7 @@ def all_checks(folder: Path, device: torch.device) -> Iterator[Check]:
     compiled = [*cifar, "model=convnet", "compile=true", "precision=bf16"]
     yield Check("run: convnet compile=true", partial(trained, folder, name, compiled, at_least=LEARNED))
     for sam in variants():
-        for radius in ("fixed",) if sam in ("none", "le_sam") else ("fixed", "lets"):
+        for radius in ("fixed",) if sam in UNLEARNED else ("fixed", "lets"):
             yield Check(f"graphed = eager: {sam}, {radius}", partial(same_as_eager, sam, radius, device))
     yield Check("killed and started again, bit for bit", partial(resumed, folder, name, [*cifar, "model=resnet18"]))
     for strategy in ("ddp", "fsdp"):

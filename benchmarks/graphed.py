@@ -17,6 +17,7 @@ from lets_runner.optim.graphs.eager import EagerStep
 
 STEPS = 24
 EAGER = ("ae_sam", "ae_looksam")  # variants that ask for a number in every step, and so are never captured
+UNLEARNED = ("none", "le_sam", "momentum_sam", "sampa")  # variants over which no rule learns a radius
 CLOSE = 1e-4  # what rounding may come to over so many steps, in units of the largest weight
 
 

@@ -11,21 +11,26 @@ import numpy as np
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from lets_runner import config
+from lets_runner import config, later
+from lets_runner.averaging import Averaged, Raw
 from lets_runner.config import Precision, UserError
 from lets_runner.data import Data, Share, Splits
 from lets_runner.data.identity import identity
-from lets_runner.distributed import Group, Processes, launched, local_rank
+from lets_runner.distributed import ALONE, Group, Processes, launched, local_rank
+from lets_runner.finetune import begin_from, freeze
 from lets_runner.optim import FixedRadius, GraphedStep, RadiusRule
 from lets_runner.optim.graphs import cuda_graph, graphed
 from lets_runner.optim.graphs.eager import EagerStep
-from lets_runner.signature import check_settings
+from lets_runner.optimizers import by_layer, slow_down
+from lets_runner.patience import Patience
+from lets_runner.schedules import warmed_up
+from lets_runner.signature import annotations, check_settings
 from lets_runner.tasks import Task
-from lets_runner.trainer import ALONE, Loader, Trainer
+from lets_runner.trainer import Loader, Trainer
 
 SUITABLE = {  # for targets of each kind
     "classes": "task=classification",
@@ -50,6 +55,7 @@ class Parts:
     test: Loader
     identity: dict[str, Any]  # of the data, for the process that leads
     inputs: dict[str, Any]  # what the model takes and gives, as `Transform.plain` says it; empty where nobody does
+    beginning: str  # what to say about the weights that it begins with; "" of new ones
 
 
 def build(
@@ -64,7 +70,8 @@ def build(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products ask for it
     torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
-    data, task, model = components(cfg, device)
+    data, task, model = components(cfg, device, pretrained=True)
+    beginning = _begin(cfg, model, data.outputs)
     data = stand_in or data
     precision = _precision(cfg.precision, device)
     channels_last = _channels_last(cfg.channels_last, precision, device)
@@ -73,9 +80,10 @@ def build(
     if cfg.compile:
         model.compile()
     model = processes.wrap(model)
+    _freeze(cfg, processes.bare(model))  # batch norms that several processes share are new ones
     config.fill(cfg, total_steps=1)
     trial = _optimizer(cfg, model, precision, processes)
-    make(cfg, "schedule", trial)
+    _schedule(cfg, trial, epoch_steps=1)
     _check_radius(cfg, trial, data)
     _check_batches(cfg, trial, processes)
     _check_examples(task, trial)
@@ -89,13 +97,18 @@ def build(
         raise UserError(
             f"data.val_fraction={data.val_fraction}: of so few examples that leaves none to learn the radius from"
         )
+    if cfg.early_stopping.patience is not None and val is None:
+        raise UserError(
+            f"early_stopping.patience={cfg.early_stopping.patience}: there are no validation examples to go by; give "
+            "it a share of the training set, as in data.val_fraction=0.1"
+        )
     if processes.rank > 0:  # its own dropout masks
         torch.manual_seed(int(np.random.SeedSequence([cfg.seed, processes.rank]).generate_state(1)[0]))
     shard_size = optimizer.sam.shard_size
     trainer = Trainer(
         model,
         optimizer,
-        scheduler=make(cfg, "schedule", optimizer),
+        scheduler=_schedule(cfg, optimizer, epoch_steps=len(train)),
         task=task,
         train=train,
         val=val,
@@ -108,10 +121,12 @@ def build(
         val_parts=cfg.accumulate,
         processes=processes,
         steps=steps,
+        measured=_measured(cfg, processes, model),
+        patience=Patience(task.columns.selected, cfg.early_stopping.patience),
     )
     if not processes.leads:
-        return Parts(data, trainer, test, {}, {})
-    return Parts(data, trainer, test, identity(splits), _inputs(data, processes.bare(model)))
+        return Parts(data, trainer, test, {}, {}, beginning)
+    return Parts(data, trainer, test, identity(splits), _inputs(data, processes.bare(model)), beginning)
 
 
 def _inputs(data: Data, model: nn.Module) -> dict[str, Any]:
@@ -122,8 +137,11 @@ def _inputs(data: Data, model: nn.Module) -> dict[str, Any]:
     return {**transform.plain(), **alone}
 
 
-def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Module]:
+def components(cfg: DictConfig, device: torch.device, *, pretrained: bool = False) -> tuple[Data, Task, nn.Module]:
     """Data set (nothing of it read yet), task and untrained model of a configuration.
+
+    Args:
+        pretrained: give the model the weights that its configuration asks for; not where others are loaded later.
 
     Raises:
         UserError: a constructor refuses its settings.
@@ -132,12 +150,45 @@ def components(cfg: DictConfig, device: torch.device) -> tuple[Data, Task, nn.Mo
     task: Task = make(cfg, "task")
     _check_kinds(data, task)
     torch.manual_seed(cfg.seed)
-    model = make(cfg, "model", data.shape, data.outputs)
+    model = network(cfg, data.shape, data.outputs, pretrained=pretrained)
     try:
         task.check(model)
     except ValueError as error:
         raise config.user_error("model", error) from error
+    _freeze(cfg, model)
     return data, task, model.to(device)
+
+
+def network(cfg: DictConfig, shape: Any, outputs: int, *, pretrained: bool = False) -> nn.Module:
+    """The model that a configuration names for such inputs and so many outputs; raises UserError."""
+    takes_weights = "weights" in annotations(cfg.model._target_)
+    return make(cfg, "model", shape, outputs, **({"weights": pretrained} if takes_weights else {}))
+
+
+def _freeze(cfg: DictConfig, model: nn.Module) -> None:
+    try:
+        freeze(model, own(cfg, "model.freeze"))
+    except ValueError as error:
+        raise config.user_error("model", error) from error
+
+
+def _begin(cfg: DictConfig, model: nn.Module, outputs: int) -> str:
+    """Give the model the weights of `init_from`, if that is anything; returns what to say of its weights."""
+    if cfg.init_from is None:
+        return getattr(model, "beginning", "")
+    try:
+        return begin_from(model, cfg.init_from, outputs=outputs)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _measured(cfg: DictConfig, processes: Processes, model: nn.Module) -> Raw:
+    """The weights that are measured: the model's, or an average of them."""
+    if cfg.ema.decay is None:
+        return Raw(model)
+    if processes.shards_weights:
+        raise UserError(f"ema.decay={cfg.ema.decay}: averages need whole weights; take distributed.strategy=ddp")
+    return Averaged(processes.bare(model), cfg.ema.decay)
 
 
 def _check_kinds(data: Data, task: Task) -> None:
@@ -145,6 +196,10 @@ def _check_kinds(data: Data, task: Task) -> None:
         raise UserError(
             f"task: {type(task).__name__} predicts {task.target_kind}, and the targets of {type(data).__name__} are "
             f"{data.target_kind}; take {SUITABLE[data.target_kind]}, or another data set"
+        )
+    if data.mixes and not task.takes_mixed:
+        raise UserError(
+            f"data.mixup, data.cutmix: {type(task).__name__} needs one class for every example; leave them 0"
         )
     for measure in task.measures:
         if measure.classes not in (None, data.outputs):
@@ -159,6 +214,7 @@ def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
     node = OmegaConf.select(cfg, key)
     if not (isinstance(node, DictConfig) and "_target_" in node):
         raise UserError(f"{key}: must be a mapping with a `_target_`, the class or function to call")
+    node = _of_the_constructor(node, key)
     try:
         check_settings(node._target_, config.settings(node))
         return instantiate(node, _partial_=True, _convert_="all")(*arguments, **settings)
@@ -166,11 +222,63 @@ def make(cfg: DictConfig, key: str, *arguments: Any, **settings: Any) -> Any:
         raise config.user_error(key, error) from error
 
 
+def own(cfg: DictConfig, key: str) -> Any:
+    """A setting of the runner's own among those of a component, such as model.freeze; raises UserError."""
+    group, _, name = key.partition(".")
+    value = OmegaConf.select(cfg, key)
+    if value is None or name in annotations(cfg[group]._target_):
+        return later.LATER[key]
+    plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    try:
+        check_settings(later.OWN[key], {name: plain})
+    except ValueError as error:
+        raise config.user_error(group, error) from error
+    return plain
+
+
+def _of_the_constructor(node: DictConfig, key: str) -> DictConfig:
+    """A component's settings without the runner's own."""
+    kept = node.copy()
+    with open_dict(kept):
+        for name in [name for name in map(str, kept) if f"{key}.{name}" in later.OWN]:
+            taken = name in annotations(kept._target_)
+            if not taken or later.says_nothing(f"{key}.{name}", kept[name]):
+                del kept[name]
+    return kept
+
+
+def _schedule(cfg: DictConfig, optimizer: RadiusRule, *, epoch_steps: int) -> Any:
+    """The schedule of the learning rates, with its warm-up; every group of weights keeps its share of the rate."""
+    before = [group["lr"] for group in optimizer.param_groups]
+    schedule = make(cfg, "schedule", optimizer)
+    shares = {
+        round(group.get("initial_lr", lr) / lr, 6)
+        for group, lr in zip(optimizer.param_groups, before, strict=True)
+        if lr
+    }
+    if len(shares) > 1:
+        raise UserError(
+            f"optimizer.layer_decay={own(cfg, 'optimizer.layer_decay')}: {type(schedule).__name__} gives all weights "
+            "one rate; take another schedule, or null"
+        )
+    warmup = {name: own(cfg, f"schedule.{name}") for name in ("warmup_epochs", "warmup_steps")}
+    try:
+        return warmed_up(schedule, optimizer, epoch_steps=epoch_steps, **warmup)
+    except ValueError as error:
+        raise config.user_error("schedule", error) from error
+
+
 def _optimizer(cfg: DictConfig, model: nn.Module, precision: Precision, processes: Processes) -> RadiusRule:
     """Base optimizer, SAM variant and radius rule, one around the other."""
     # torch has no fused SGD of sharded weights.
     unfused = {"fused": False} if processes.shards_weights and cfg.optimizer._target_ == "torch.optim.SGD" else {}
-    base = make(cfg, "optimizer", [p for p in model.parameters() if p.requires_grad], **unfused)
+    decay = own(cfg, "optimizer.layer_decay")
+    try:
+        params = by_layer(processes.bare(model), layer_decay=decay)
+    except ValueError as error:
+        raise config.user_error("optimizer", error) from error
+    base = make(cfg, "optimizer", params, **unfused)
+    slow_down(base, decay)
     asked: dict[str, Any] = {}  # the rest is for the variant to say
     if cfg.grad_clip is not None:
         asked["max_grad_norm"] = cfg.grad_clip

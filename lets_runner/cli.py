@@ -50,7 +50,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     failures: list[BaseException] = []
     try:
-        name, sys.argv[1:] = rerun.primary(sys.argv[1:], CONF)
+        name, sys.argv[1:] = rerun.primary([config.quoted(word) for word in sys.argv[1:]], CONF)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(partial(_job, failures, sys.argv[1:]))()
     except UserError as error:  # before a run had begun, in a sweep
         failures.append(error)
@@ -172,12 +172,15 @@ def train(
         "rho_start": cfg.sam.get("rho") if parts.trainer.optimizer.starts_from_rho else None,
         "device": device_name(device),
         "processes": processes.size,
+        **({"beginning": parts.beginning} if parts.beginning else {}),
         **({"signatures": dict(found)} if (found := parts.trainer.task.signatures) else {}),
         **environment(),
     }
     with _in_one_line(), run, closing(parts.data):
         processes.only(lambda: _open(run, parts.identity, parts.inputs))
         if processes.leads:
+            if parts.beginning and not run.resumes:
+                complain(parts.beginning)
             guards = _guarded(trackers, cfg, named)
             supervise(run, parts.trainer, parts.test, facts, progress=cfg.progress, trackers=guards)
         else:

@@ -14,10 +14,12 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lets_runner import later
 from lets_runner.keys import all_keys, leaves, proposal
 from lets_runner.run.files import ASIDE, ASIDE_OF_DATA
-from lets_runner.signature import LARGEST, PLAIN
+from lets_runner.signature import LARGEST, PLAIN, annotations
 
+PATHS = ("init_from", "model.pretrained")  # whose values may be run directories, or files in them
 COMPONENTS = ("data", "model", "task", "optimizer", "schedule", "sam", "radius")  # a constructor and its settings
 
 
@@ -60,6 +62,16 @@ class Checkpoint:
 
 
 @dataclass
+class Ema:
+    decay: float | None = MISSING
+
+
+@dataclass
+class EarlyStopping:
+    patience: int | None = MISSING
+
+
+@dataclass
 class Origin:
     """The configuration that is run again: its hash, that of its content, and the steps it was resolved for."""
 
@@ -86,6 +98,7 @@ class Config:
     schedule: Any = MISSING
     sam: Any = MISSING
     radius: Any = MISSING
+    init_from: str | None = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
     val_batch_size: int | None = MISSING
@@ -102,6 +115,8 @@ class Config:
     test_each_epoch: bool = MISSING
     output: str = MISSING
     progress: bool = MISSING
+    ema: Ema = field(default_factory=Ema)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     distributed: Distributed = field(default_factory=Distributed)
     derived: Derived = field(default_factory=Derived)
@@ -132,11 +147,14 @@ def check(cfg: DictConfig) -> None:
     for key, value in {
         "val_batch_size": cfg.val_batch_size,
         "checkpoint.every_steps": cfg.checkpoint.every_steps,
+        "early_stopping.patience": cfg.early_stopping.patience,
     }.items():
         if value is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1, or null")
     if cfg.grad_clip is not None and not 0 < cfg.grad_clip < math.inf:
         raise UserError(f"grad_clip={cfg.grad_clip}: must be a finite number above 0, or null for no clipping")
+    if cfg.ema.decay is not None and not 0 < cfg.ema.decay < 1:
+        raise UserError(f"ema.decay={cfg.ema.decay}: must lie between 0 and 1, or be null for no averaging")
     or_auto = (True, False, "auto")
     for key, choices in {
         "channels_last": or_auto,
@@ -169,6 +187,8 @@ def check_form(cfg: DictConfig) -> None:
         except (OmegaConfBaseException, RecursionError) as error:
             raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
     for key in COMPONENTS:
+        if isinstance(filled[key], DictConfig) and all(f"{key}.{name}" in later.OWN for name in filled[key]):
+            raise UserError(f"{key}: no value; give one, as in {key}=...")
         if not isinstance(filled[key], DictConfig) or "_target_" not in filled[key]:
             raise UserError(
                 f"{key}={filled[key]}: says no _target_ to make it from; lets-train --help shows every {key}"
@@ -193,7 +213,20 @@ def content_hash(cfg: DictConfig) -> str:
     """As `identity`, of the values as they stand there: a resolved configuration has another than it was made from."""
     kept = {key: value for key, value in _plain(cfg, resolve=False).items() if key not in ASIDE}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in ASIDE_OF_DATA}
+    kept = later.without(kept)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def completed(content: Any) -> Any:
+    """What a run wrote down, with the settings that say nothing, for others to change: those that its parts take."""
+    whole = OmegaConf.create(OmegaConf.to_container(content)) if isinstance(content, DictConfig) else content
+    for key, usual in later.LATER.items() if isinstance(whole, DictConfig) else []:
+        group, _, name = key.partition(".")
+        target = str(OmegaConf.select(whole, f"{group}._target_"))
+        its_own = group in COMPONENTS and key not in later.OWN
+        if OmegaConf.select(whole, key) is None and not (its_own and name not in annotations(target)):
+            OmegaConf.update(whole, key, usual, force_add=True)
+    return whole
 
 
 def method_name(sam: str, radius: str) -> str:
@@ -233,8 +266,8 @@ def to_tell(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _whole(cfg: DictConfig) -> dict[str, Any]:
-    """Resolved, and what it is another run of only where there is one."""
-    plain = _plain(cfg, resolve=True)
+    """Resolved, with what says something, and what it is another run of only where there is one."""
+    plain = later.without(_plain(cfg, resolve=True))
     if plain["derived"].get("origin") is None:
         plain["derived"].pop("origin", None)
     return plain
@@ -264,3 +297,11 @@ def user_error(key: str, error: Exception) -> UserError:
         text = f"a setting is missing, unknown or of the wrong type: {text}"
     text = re.sub(r"^(\w+)=(None|True|False):", lambda match: f"{match[1]}={PLAIN[match[2]]}:", text)
     return UserError(f"{key}.{text}" if re.match(r"\w+=", text) else f"{key}: {text}")
+
+
+def quoted(word: str) -> str:
+    """A word of the command line with its paths in quotes, where Hydra would stumble over seed=0 in them."""
+    key, sign, value = word.partition("=")
+    if key not in PATHS or "=" not in value or any(mark in value for mark in "'\"[]{}"):
+        return word
+    return key + sign + ",".join(f"'{path}'" for path in value.split(","))

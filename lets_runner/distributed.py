@@ -77,6 +77,9 @@ class Processes:
         return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
+ALONE = Processes()
+
+
 class Group(Processes):
     """Several processes, as torch's default process group.
 

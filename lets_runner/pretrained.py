@@ -1,4 +1,4 @@
-"""Folders of pretrained models: one of the machine's own, or one that the Hugging Face Hub has.
+"""Pretrained models: files of the machine's own, or what the Hugging Face Hub has.
 
 Nothing in them is unpickled: weights are safetensors, or read by torch with `weights_only`.
 """
@@ -38,6 +38,22 @@ def folder(name: str, *, weights: bool) -> Path:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{name} is no folder here, and the hub does not give it ({reason}); {REMEDY}") from error
     return found
+
+
+def weights_file(name: str) -> Path:
+    """The file of weights that the hub has under this name, fetched, or from its cache.
+
+    Raises:
+        ValueError: nothing can be fetched; a few words that say why.
+    """
+    for kind in WEIGHTS:
+        try:
+            found = sorted(_fetch(name, kind).glob(kind[0]))
+        except (OSError, ValueError) as error:
+            raise ValueError(str(error).split("\n")[0]) from error
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(f"{name} has no single file of weights of a kind that is read here")
 
 
 def _fetch(name: str, patterns: tuple[str, ...]) -> Path:

@@ -57,7 +57,7 @@ def _composable(path: Path, configuration: str, conf: Path) -> dict[str, Any]:
     """The content of `path` as Hydra composes it: typed by the schema, with the settings of Hydra in train.yaml."""
     try:
         content = OmegaConf.load(path)
-        typed = OmegaConf.merge(OmegaConf.structured(Config), content)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), config.completed(content))
         steps = OmegaConf.select(typed, "derived.total_steps")
     except (YAMLError, ValueError, OSError) as error:  # OmegaConf's errors are ValueErrors or these
         raise UserError(f"{path} cannot be read: {error}") from error
@@ -70,7 +70,7 @@ def _composable(path: Path, configuration: str, conf: Path) -> dict[str, Any]:
     train = OmegaConf.load(conf / "train.yaml")
     hydra = OmegaConf.merge(train.hydra, {"runtime": {"choices": choices}})
     own = [entry for entry in train.defaults if str(entry).startswith("{'override hydra/")]
-    plain = OmegaConf.to_container(content)
+    plain = OmegaConf.to_container(config.completed(content))
     assert isinstance(plain, dict)
     return {
         **plain,

@@ -1,17 +1,18 @@
 """From a run directory back to its configuration and its weights."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 from yaml import YAMLError
 
 from lets_runner.config import UserError
-from lets_runner.run.checkpoint import read_checkpoint
+from lets_runner.run.checkpoint import read_checkpoint, reported
 from lets_runner.run.files import CHECKPOINTS, CONFIG
 
 
@@ -75,6 +76,14 @@ def read_state(directory: Path, checkpoint: str) -> dict[str, Any]:
 def put(model: nn.Module, state: dict[str, Any], name: str) -> None:
     """Put the weights of a checkpoint, called `name`, into `model`; raises UserError."""
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(reported(state))
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(f"{name} does not fit the model that config.yaml names") from error
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """The same for the same weights, in whatever precision they are held."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import Tensor, nn
+from torch import nn
 
 from lets_runner import build
 from lets_runner.config import UserError, user_error
@@ -121,7 +121,8 @@ def _of_file(path: Path, device: torch.device) -> Trained:
         inputs = facts.pop("inputs")
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise UserError(f"is no file that lets-export has written ({type(error).__name__}: {error})") from error
-    return _made(cfg, inputs, {"model": weights}, device, {name: facts[name] for name in ("checkpoint", "step", "summary")})
+    about = {name: facts[name] for name in ("checkpoint", "step", "summary")}
+    return _made(cfg, inputs, {"model": weights}, device, about)
 
 
 def _inputs(path: Path) -> dict[str, Any]:
@@ -152,16 +153,14 @@ def _made(
 
 
 def _network(cfg: DictConfig, transform: Transform | None, alone: dict[str, Any]) -> nn.Module:
-    """The untrained network, made without what it was pretrained from; and where that is known, without the data set."""
+    """The untrained network, made without what it was pretrained from; where that is known, without the data set."""
     cfg = cfg.copy()
     with open_dict(cfg):
         cfg.model.update(alone)
-        if cfg.model.get("pretrained") is True:
-            cfg.model.pretrained = False
     if transform is not None:
-        return build.make(cfg, "model", transform.input_shape, transform.outputs)
+        return build.network(cfg, transform.input_shape, transform.outputs)
     data = build.make(cfg, "data")
-    return build.make(cfg, "model", data.shape, data.outputs)
+    return build.network(cfg, data.shape, data.outputs)
 
 
 def _of_data(cfg: DictConfig) -> Transform | None:

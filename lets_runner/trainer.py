@@ -1,19 +1,21 @@
 """The training loop. It yields records and writes nothing; its state may be saved between any two."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lets_runner.distributed import Processes
+from lets_runner.averaging import Raw
+from lets_runner.distributed import ALONE, Processes
 from lets_runner.optim.graphs.eager import EagerStep
+from lets_runner.patience import Patience
 from lets_runner.record import Record
+from lets_runner.scoring import Scoring
 from lets_runner.tasks.task import Output, Part, Task
 
-ALONE = Processes()
 MIN_RECORD_SECONDS = 0.5  # of training between two records
 
 
@@ -51,6 +53,8 @@ class Trainer:
         val_parts: the same for a validation batch.
         processes: those that train together, each on loaders of its own share.
         steps: `EagerStep`, or another way to take steps of the optimizer on batches.
+        measured: the weights that are measured and saved beside the trained ones; None for those themselves.
+        patience: sees every epoch, and ends training before its time when it is out; None for none that ever is.
     """
 
     def __init__(
@@ -71,12 +75,16 @@ class Trainer:
         val_parts: int = 1,
         processes: Processes = ALONE,
         steps: Callable[..., EagerStep] = EagerStep,
+        measured: Raw | None = None,
+        patience: Patience | None = None,
     ):
         self.model, self.optimizer, self.scheduler, self.task = model, optimizer, scheduler, task
         self.parts, self.processes = parts, processes
         self.train, self.val, self.test = train, val, test
         self.epochs, self.autocast, self.checkpoint_every = epochs, autocast, checkpoint_every
         self.device = device
+        self.measured = measured or Raw(model)
+        self.patience = patience or Patience(task.columns.selected, None)
         self.step = 0
         self.val_batches = 0  # used so far: a rule may do without in most steps, and files are read ahead in sequence
         self.seconds = 0.0
@@ -84,7 +92,8 @@ class Trainer:
         self.stopping = False  # all processes have agreed to
         self._asked_to_stop = False
         self._lr = float("nan")  # of the last step
-        self._totals = self._zeros()  # of the present epoch, see `_added`
+        self.scoring = Scoring(task, autocast=autocast, device=device, processes=processes)
+        self._totals = self.scoring.zeros()  # of the present epoch
         self._rows: list[tuple[int, float, Tensor]] = []
         self._seen: list[Output] = []  # in the present step
         self._take = steps(
@@ -106,6 +115,11 @@ class Trainer:
     def total_steps(self) -> int:
         return self.epochs * len(self.train)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.total_steps or self.patience.is_out
+
     def stop(self) -> None:
         """End after the present step (several processes: after the next), with a record that is worth a checkpoint."""
         self._asked_to_stop = True
@@ -113,7 +127,7 @@ class Trainer:
     def records(self) -> Iterator[Record]:
         """Train from the present state to the end, or until `stop`; the state is consistent at every record."""
         started = time.perf_counter()
-        while self.step < self.total_steps and not self.stopping:
+        while not (self.ended or self.stopping):
             try:
                 self._step()
                 self.stopping = self.processes.agree(self._asked_to_stop)
@@ -136,19 +150,11 @@ class Trainer:
 
         `texts` is then what the model said of the examples of this process.
         """
-        measure = self.task.examine if part == "test" else self.task.measure
-        self.model.eval()
-        totals, kept = self._zeros(), []
-        texts: dict[int, str] = {}
-        with torch.no_grad(), self.autocast():
-            for batch in loader.in_order():
-                output = measure(self.model, batch)
-                totals += self._added(output)
-                kept.append(output.kept)
-                texts.update(output.texts)
-        self.model.train()
-        self.texts = texts
-        return self._scores(totals, part, kept)
+        model = self.measured.model
+        found = self.scoring.measure(model, loader.in_order(), part)
+        model.train()
+        self.texts = found.texts
+        return found.values
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on bit for bit, at any record that is worth a checkpoint.
@@ -166,6 +172,8 @@ class Trainer:
             "totals": self.processes.sum(self._totals),
             "random": self.processes.gather(torch.get_rng_state()),
             "random_cuda": self.processes.gather(torch.cuda.get_rng_state(self.device)) if cuda else [],
+            **self.measured.state_dict(),
+            **self.patience.state_dict(),
         }
 
     def check(self, state: dict[str, Any]) -> None:
@@ -185,11 +193,14 @@ class Trainer:
             raise ValueError("is of another model")
         if not all(torch.isfinite(found[name]).all() for name, _ in model.named_parameters()):
             raise ValueError("has weights that are not finite")
+        self.measured.check(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.processes.restore(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.measured.load_state_dict(state)
+        self.patience.load_state_dict(state)
         self.step, self.val_batches, self.seconds = state["step"], state["val_batches"], state["seconds"]
         if self.processes.leads:
             self._totals.copy_(state["totals"])
@@ -205,6 +216,7 @@ class Trainer:
         self._lr = float(self.optimizer.param_groups[0]["lr"])
         row = self._take(self.train.batch(self.step), None if self.val is None else self._val_batch)
         self.scheduler.step()
+        self.measured.update()
         self.step += 1
         self._rows.append((self.step, self._lr, row))
 
@@ -226,7 +238,7 @@ class Trainer:
     def _observe(self) -> Tensor:
         """Add to the totals of the epoch; returns the row of `steps.csv`. On the device alone, like the step itself."""
         for output in self._seen[: self.parts]:  # the first passes over the parts come first
-            self._totals += self._added(output)
+            self._totals += self.scoring.added(output)
         last = self.optimizer.last
         return torch.stack([getattr(last, name).double() for name in STEP_COLUMNS.values()])
 
@@ -242,10 +254,11 @@ class Trainer:
         ]
 
     def _end_epoch(self, started: float) -> dict[str, float]:
-        train = self._scores(self._totals, "train")
+        train = self.scoring.scores(self._totals, "train")
         self._totals.zero_()
-        val = dict.fromkeys(self._names("val"), float("nan")) if self.val is None else self.measure(self.val)
+        val = dict.fromkeys(self.scoring.names("val"), float("nan")) if self.val is None else self.measure(self.val)
         test = {} if self.test is None else self.measure(self.test, "test")
+        self.patience.see(val[self.task.columns.selects])
         return {
             "epoch": self.step // len(self.train),
             "step": self.step,
@@ -258,35 +271,6 @@ class Trainer:
             "gradient_evaluations": self.optimizer.gradient_evaluations,
             "seconds": self.seconds + time.perf_counter() - started,
         }
-
-    def _zeros(self) -> Tensor:
-        return torch.zeros(2 + len(self.task.sums), dtype=torch.float64, device=self.device)
-
-    def _added(self, output: Output) -> Tensor:
-        """What adds up over batches and processes: loss · examples, the task's sums, examples."""
-        loss = output.loss.detach().mean() * output.count
-        zero = torch.zeros_like(loss)
-        sums = [output.sums.get(name, zero) for name in self.task.sums]
-        count = torch.full_like(loss, output.count, dtype=torch.float64)
-        return torch.stack([loss.double(), *(total.double() for total in sums), count])
-
-    def _scores(self, totals: Tensor, part: str, kept: Sequence[Sequence[Tensor]] = ()) -> dict[str, float]:
-        """What the totals of all processes come to, and what was kept: the mean loss, and the scores of this part."""
-        loss, *sums, count = self.processes.sum(totals).tolist()
-        scores = self.task.scores(dict(zip(self.task.sums, sums, strict=True)), int(count))
-        found = {"loss": loss / count, **scores, **self._pooled_scores(kept)}
-        return {name: found[name] for name in self._names(part)}
-
-    def _names(self, part: str) -> list[str]:
-        """What is measured of this part."""
-        return [column.name for column in self.task.columns.all if part in column.when]
-
-    def _pooled_scores(self, kept: Sequence[Sequence[Tensor]]) -> dict[str, float]:
-        """What measures of all examples of all processes come to, from what each batch gave them to keep."""
-        if not (self.task.pooled and kept):
-            return {}
-        own = [torch.cat(pieces).cpu() for pieces in zip(*kept, strict=True)]
-        return self.task.pooled_scores([torch.cat(parts) for parts in zip(*self.processes.gather(own), strict=True)])
 
 
 # steps.csv's name of a number, and the optimizer's

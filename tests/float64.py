@@ -4,17 +4,16 @@ import sys
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from lets_runner.cli import main
-from lets_runner.tasks import Classification, Output
+from lets_runner.tasks import Classification
+
+OUTPUT = Classification._output
 
 
 def output(self, model, batch, smoothing, reduction):
-    inputs, labels = batch
-    scores = model(inputs.double())
-    loss = cross_entropy(scores, labels, label_smoothing=smoothing, reduction=reduction)
-    return Output(loss, len(labels), self.added(scores, labels))
+    inputs, targets = batch
+    return OUTPUT(self, model, (inputs.double(), targets), smoothing, reduction)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,10 @@ def words_for(group, choice, root):
     words += ["batch_size=256", "model=mlp", "model.width=8"]
     if group == "sweep":
         return [*words, *ONE_OF_A_SWEEP]
-    if (group, choice) in (("sam", "none"), ("sam", "le_sam")):  # nobody may choose the radius of these
+    if group == "sam" and choice in ("none", "le_sam", "momentum_sam", "sampa"):  # nobody may learn the radius of these
         return [*words, "radius=fixed"]
+    if (group, choice) == ("sam", "sam_on"):  # which needs layers that normalize
+        return [*words, "model=convnet", "model.width=4", "model.batch_norm=true"]
     return words
 
 
@@ -129,3 +131,25 @@ def test_every_choice_trains_from_the_command_line(tmp_path, monkeypatch, capfd,
         assert summary["model"] == choice
     if group in ("experiment", "radius") and choice != "fixed":
         assert summary["rho"] != summary["rho_start"]
+
+
+VARIANTS_OTHERWISE = {
+    "asam-named": ["sam=asam", "sam.scope=named"],
+    "asam-all": ["sam=asam", "sam.scope=all"],
+    "f_sam": ["sam=f_sam", "sam.follow=program"],
+    "esam": ["sam=esam", "sam.follow=paper"],
+    "ae_sam": ["sam=ae_sam", "sam.corrected=true"],
+    "ae_looksam": ["sam=ae_looksam", "sam.corrected=true"],
+    "sam_on": ["sam=sam_on", "sam.adaptive=true", "sam.xi=0.01"],
+}
+
+
+@pytest.mark.parametrize("words", VARIANTS_OTHERWISE.values(), ids=VARIANTS_OTHERWISE)
+def test_variants_with_other_settings_train_with_lets(tmp_path, monkeypatch, capfd, words):
+    monkeypatch.chdir(tmp_path)
+    given = words_for("sam", words[0].removeprefix("sam="), tmp_path)
+    assert lets_train(monkeypatch, *words, "radius=lets", *given) == 0, capfd.readouterr().err
+    [path] = (tmp_path / "runs").glob("*/*/seed=0/summary.json")
+    summary = json.loads(path.read_text())
+    assert math.isfinite(summary["test_loss"])
+    assert summary["rho"] != summary["rho_start"]

@@ -66,7 +66,7 @@ def alone(tmp_path_factory):
     return one_process(tmp_path_factory.mktemp("alone"), *SETTINGS)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", grid(["ddp", "fsdp"], ["ddp"]))
 def test_two_processes_train_as_one(tmp_path, alone, strategy):
     out, _ = finish(launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}"))
     assert out.count("test accuracy") == 1
@@ -74,6 +74,33 @@ def test_two_processes_train_as_one(tmp_path, alone, strategy):
     assert json.loads((both / "summary.json").read_text())["processes"] == 2
     assert_same_run(both, alone)
     assert "already finished" in finish(launch(tmp_path, *SETTINGS))[0]
+
+
+def test_what_belongs_to_training_is_the_same_in_two_processes(tmp_path):
+    words = [
+        "data.mixup=0.4",
+        "data.cutmix=1.0",
+        "data.policy=randaugment",
+        "ema.decay=0.9",
+        "early_stopping.patience=1",
+    ]
+    words += ["optimizer.layer_decay=0.7", "schedule.warmup_steps=5", "model.freeze=[1.bias]", "optimizer.lr=0.3"]
+    words += [*SETTINGS, "epochs=12"]
+    alone = one_process(tmp_path / "alone", *words)
+    finish(launch(tmp_path / "both", *words))
+    both = directory_of(tmp_path / "both")
+    assert_same_run(both, alone)
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (both, alone)]
+    assert summaries[0]["epochs"] == summaries[1]["epochs"] < 12
+    states = [torch.load(place / "checkpoints" / "last.pt", weights_only=True)["ema"] for place in (both, alone)]
+    for ours, theirs in zip(*(state["model"].values() for state in states), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+def test_averages_of_sharded_weights_are_refused(tmp_path):
+    _, err = finish(launch(tmp_path, "model=mlp", "ema.decay=0.9", "distributed.strategy=fsdp"), rc=1)
+    assert err.count("lets-train: ") == 1
+    assert "ema.decay=0.9: averages need whole weights; take distributed.strategy=ddp" in err
 
 
 @pytest.mark.full
@@ -84,6 +111,7 @@ def test_blocks_within_blocks_are_sharded(tmp_path):
     assert_same_run(directory_of(tmp_path / "both"), alone)
 
 
+@pytest.mark.full
 def test_a_refused_run_of_a_sweep_stops_no_other(tmp_path):
     words = ("hydra.mode=MULTIRUN", "model=mlp", "epochs=1", "progress=false", "data=imagenet,digits", "seed=0,1")
     out, err = finish(launch(tmp_path, *words), rc=1)

@@ -49,7 +49,7 @@ def test_every_variant_and_both_rules_are_checked(tmp_path):
     assert len(names) == len(set(names))
     for sam in gpu.variants():
         assert f"graphed = eager: {sam}, fixed" in names
-        assert (f"graphed = eager: {sam}, lets" in names) == (sam not in ("none", "le_sam"))
+        assert (f"graphed = eager: {sam}, lets" in names) == (sam not in ("none", "le_sam", "momentum_sam", "sampa"))
 
 
 def test_its_images_are_a_data_set(tmp_path):
@@ -72,6 +72,7 @@ def test_a_run_that_is_killed(tmp_path):
     assert gpu.resumed(tmp_path, "cpu", DIGITS) == "85 steps, 0 rows and 0 of 6 tensors differ"
 
 
+@pytest.mark.full
 def test_one_process_of_torchrun(tmp_path):
     assert gpu.launched(tmp_path, "cpu", "ddp").startswith("test accuracy 0.")
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from lets_runner import LETS, SAM, cli
+from lets_runner import LETS, SAM, cli, config
 from lets_runner.models import auto_text
 
 ROOT = Path(__file__).parents[1]
-README, GUIDE, CONTRIBUTING, ARCHITECTURE, INDEX, TEXT = (
+README, GUIDE, CONTRIBUTING, ARCHITECTURE, INDEX, TEXT, TRAINING = (
     (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md",
@@ -26,6 +26,7 @@ README, GUIDE, CONTRIBUTING, ARCHITECTURE, INDEX, TEXT = (
         "docs/architecture.md",
         "docs/index.md",
         "docs/text.md",
+        "docs/training.md",
     )
 )
 
@@ -35,7 +36,7 @@ def blocks(language, text=README):
 
 
 def commands():
-    shell = [block for text in (README, GUIDE, TEXT) for block in blocks("sh", text)]
+    shell = [block for text in (README, GUIDE, TEXT, TRAINING) for block in blocks("sh", text)]
     lines = [line.split("#")[0].strip() for block in shell for line in block.splitlines()]
     lines = [line.replace("torchrun --nproc-per-node=2 -m lets_runner", "lets-train") for line in lines]
     return [line for line in lines if line.startswith("lets-train") and "--config-dir" not in line]
@@ -89,9 +90,9 @@ def test_its_commands_compose(command):
     words = [word for word in shlex.split(command)[1:] if not word.startswith("-") and word != "job"]
     assert words or command in ("lets-train", "lets-train --cfg job")
     for overrides in itertools.product(
-        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=") for w in words))
+        *([f"{key}={v}" for v in re.split(r",(?![^[]*\])", value)] for key, value in (w.split("=", 1) for w in words))
     ):
-        cli.compose(*overrides)
+        cli.compose(*map(config.quoted, overrides))
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks transformers for it

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
 from conftest import grid, write_cifar10
+from corpus import write_corpus
 
+TINY = ("model.layers=1", "model.width=16", "model.hidden=32", "model.heads=2", "device=cpu")
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce"
 
 
@@ -51,6 +51,7 @@ def test_killed_half_way_and_started_again(tmp_path):
         assert len(list(csv.DictReader(file))) >= 1
 
 
+@pytest.mark.full
 def test_any_folder_will_do(tmp_path):
     output = tmp_path / "x (1), é; a=b's" / "[q,r]\\"
     words = (
@@ -80,6 +81,30 @@ def test_an_experiment_on_texts(tmp_path):
     assert (tmp_path / "report" / "table.csv").is_file()
 
 
+def test_an_experiment_on_sentences(tmp_path):
+    words = ("iwslt14", "--scale", "smoke", "method=erm,horizon_sam", "epochs=1", "--launcher", "basic")
+    process = reproduce(*words, "--output", str(tmp_path))
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    assert len(finished(tmp_path)) == 2
+    text = (tmp_path / "report" / "table.md").read_text()
+    assert text.startswith("## Test loss in nats\n") and "tokenized bleu" in text
+
+
+@pytest.mark.parametrize("here", grid([True, False], [False]))
+def test_what_a_translation_comes_to_is_said_with_and_without_its_files(tmp_path, here):
+    root = write_corpus(tmp_path / "text", train=120) if here else tmp_path / "nowhere"
+    words = (f"data.root={root}", "data.merges=40", "data.max_tokens=200", "method=erm", "seed=0", "epochs=3")
+    out, _ = reproduce("iwslt14", "--dry-run", *words, *TINY).communicate(timeout=300)
+    steps = int(out.split(", full: ")[1].replace(",", "").split()[2])
+    if here:  # as many as pairs of its longest sentences come to, or more of others
+        assert 3 * 120 * 12 / 200 / 2 < steps < 3 * 120 * 30 / 200
+        assert "assumed" not in out
+    else:
+        assert steps == 3 * round(160_239 / 157.3 * 4096 / 200)
+        assert "its published 160,239 training pairs are assumed" in out
+
+
 def test_what_full_comes_to_is_said_first(tmp_path):
     out, _ = reproduce("digits", "--dry-run", "--output", str(tmp_path)).communicate(timeout=300)
     # 4 noises x 10 methods, 5 more radii of SAM, 4 more starts of two rules; 5 seeds
@@ -88,7 +113,10 @@ def test_what_full_comes_to_is_said_first(tmp_path):
     steps = 40 * (1131 // 64)  # epochs, and batches of the training split
     # SGD takes one evaluation a step; SAM, ASAM and the ramp two; gap matching two, and LETS and horizon LETS three
     assert runs == 5 * (32 + 5 + 8 + 8)
-    assert abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1) < 0.01
+    assert (
+        abs(evaluations / (5 * steps * (4 * (1 + 2 + 2 + 2 + 3 + 3 + 2 + 2 + 3 + 3) + 5 * 2 + 4 * 3 + 4 * 2)) - 1)
+        < 0.01
+    )
     assert re.search(r", about [1-9]0*(,000)* (minute|hour)s? of this machine", out), out
     assert list(tmp_path.iterdir()) == []
 
@@ -105,12 +133,12 @@ def test_what_full_comes_to_is_said_first(tmp_path):
         ([1999 * 3600], "2,000 hours"),
     ],
 )
-def test_hours_are_those_of_the_estimate_before(seconds, words):
+def test_hours_are_those_of_the_estimate_before(seconds, words, monkeypatch):
     """Times vary by a tenth and more; what is said of them shall not."""
-    loader = SourceFileLoader("reproduce", str(SCRIPT))
-    script = module_from_spec(spec_from_loader("reproduce", loader))
-    loader.exec_module(script)
-    assert {script.length(number) for number in seconds} == {words}
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from costs import length
+
+    assert {length(number) for number in seconds} == {words}
 
 
 def test_what_makes_a_method_cheaper_is_counted(tmp_path):
@@ -133,6 +161,8 @@ def test_what_makes_a_method_cheaper_is_counted(tmp_path):
         ),  # of grids that overlap
         (["glue", "--scale", "small"], 8 * 6 * 2),
         (["glue", "--scale", "smoke"], 3 * 6),
+        (["iwslt14", "--scale", "smoke"], 6),
+        (["iwslt14", "--scale", "small"], 6 * 2),
         (["loss_landscape", "--scale", "smoke", "method=choice(sam,asam)", "epochs=1"], 2),
     ],
 )
@@ -169,6 +199,7 @@ def test_what_full_comes_to_needs_no_data(tmp_path, words, published, steps):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_what_full_comes_to_is_counted_on_data_that_are_there(tmp_path):
     write_cifar10(tmp_path)
     out, _ = reproduce(*LITTLE_VIT, *ONE_RUN, f"data.root={tmp_path}", "batch_size=16").communicate(timeout=300)

@@ -95,8 +95,9 @@ def test_kills_at_any_time_change_nothing(tmp_path, method):
 @pytest.mark.parametrize("sam", grid(VARIANTS, few=["sam", "ae_looksam", "vasso"]))
 def test_every_variant_resumes_within_an_epoch_bit_for_bit(tmp_path, sam):
     """Stopped after a checkpoint in the middle of the second epoch, as by a kill, and started again."""
-    radius = "fixed" if sam in ("none", "le_sam") else "lets"
+    radius = "fixed" if sam in ("none", "le_sam", "momentum_sam", "sampa") else "lets"
     settings = (f"sam={sam}", f"radius={radius}", "epochs=3", "checkpoint.every_steps=5", "model.width=4")
+    settings += ("model.batch_norm=true",) if sam == "sam_on" else ()
     whole = train(tmp_path / "whole", *settings)
     assert in_child(killed_after_step, tmp_path / "killed", 25, settings) == -signal.SIGKILL
     [last] = (tmp_path / "killed").rglob("last.pt")

@@ -1,4 +1,4 @@
-"""Random crop, horizontal flip and cutout of a whole batch at once, on the device that holds the images.
+"""Random crop, flip, a policy and cutout of a whole batch at once, on the device that holds the images.
 
 Where several processes share a batch, each draws for all of it and takes its rows: so the batch is the same as on one.
 """
@@ -9,16 +9,20 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from lets_runner.data.policies import UNCHANGED, Policy
+
 EVERY = slice(None)
+Rows = slice | Tensor
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which of the three to apply. `crop` and `cutout` are in pixels, 0 for none."""
+    """Which of them to apply, in this order. `crop` and `cutout` are in pixels, 0 for none."""
 
     crop: int = 0
     flip: bool = False
     cutout: int = 0
+    policy: Policy = UNCHANGED
 
     def __post_init__(self) -> None:
         for name, pixels in {"crop": self.crop, "cutout": self.cutout}.items():
@@ -29,7 +33,7 @@ class Augmentation:
         """The images with the black margin that `pick` crops from; to be made once."""
         return functional.pad(images, (self.crop,) * 4) if self.crop else images
 
-    def pick(self, padded: Tensor, index: Tensor, generator: Generator, *, rows: slice = EVERY) -> Tensor:
+    def pick(self, padded: Tensor, index: Tensor, generator: Generator, *, rows: Rows = EVERY) -> Tensor:
         """The images at `rows` of `index`, shifted and mirrored: (B, C, H, W) of the same type."""
         if not (self.crop or self.flip):
             return padded[index[rows]]
@@ -43,7 +47,7 @@ class Augmentation:
             images = torch.where(mirrored[:, :, None, None], images.flip(3), images)
         return images
 
-    def blank(self, images: Tensor, generator: Generator, *, count: int | None = None, rows: slice = EVERY) -> Tensor:
+    def blank(self, images: Tensor, generator: Generator, *, count: int | None = None, rows: Rows = EVERY) -> Tensor:
         """Cut a square out of every normalised image; its centre lies anywhere, so the square may stick out.
 
         The images are `rows` of a batch of `count`, or a whole batch.

@@ -86,11 +86,6 @@ def names(wanted: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def spoiled(images: Tensor, corruption: Corruption) -> Tensor:
-    """uint8 (N, C, H, W), each image by itself."""
-    return torch.stack([corruption(image) for image in images])
-
-
 def read_corrupted(folder: Path, *, classes: int) -> Iterator[tuple[str, int, Examples]]:
     """Every corruption and severity of a folder laid out as CIFAR-10-C is published, by name.
 
@@ -114,7 +109,7 @@ def read_corrupted(folder: Path, *, classes: int) -> Iterator[tuple[str, int, Ex
             raise ValueError(f"{path}: is {images.dtype} {images.shape}; must be uint8 ({len(labels)}, H, W, 3)")
         for severity in range(1, SEVERITIES + 1):
             rows = slice((severity - 1) * count, severity * count)
-            inputs = torch.from_numpy(np.ascontiguousarray(images[rows])).permute(0, 3, 1, 2)
+            inputs = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2)
             yield path.stem, severity, Examples(inputs, torch.from_numpy(labels[rows].astype(np.int64)))
 
 

@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from multiprocessing.connection import wait
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lets_runner.data.loader import Batch
+from lets_runner.data.mixing import UNMIXED, Mixing
 from lets_runner.data.normalisation import Normalisation
 from lets_runner.data.stream import WHOLE, Share, Stream
 
@@ -40,11 +41,15 @@ class BrokenImage(OSError):  # noqa: N818 - what it is called is what the user r
 
 @dataclass(frozen=True)
 class Files:
-    """Image files in `folder`, their names within as an array of bytes, and their classes as int64 of shape (N,)."""
+    """Image files in `folder`, their names within as an array of bytes, and their classes as int64 of shape (N,).
+
+    `after` is what is done to an image that is measured, once it has the size of all.
+    """
 
     folder: str
     names: np.ndarray  # a million Python strings would cost every worker a copy
     targets: Tensor
+    after: tuple[Transform, ...] = ()
 
     @property
     def labels(self) -> Tensor:
@@ -54,7 +59,7 @@ class Files:
         return len(self.targets)
 
     def __getitem__(self, index: Tensor) -> "Files":
-        return Files(self.folder, self.names[index.numpy()], self.targets[index])
+        return replace(self, names=self.names[index.numpy()], targets=self.targets[index])
 
     def path(self, index: int) -> str:
         return f"{self.folder}/{os.fsdecode(self.names[index])}"
@@ -78,8 +83,11 @@ def read_image(path: str) -> Tensor:
 class Reader:
     """Makes batches, in a worker or on the spot: uint8 images, labels, and what was wrong with which files."""
 
-    def __init__(self, files: Files, stream: Stream, *, augmented: Transform, plain: Transform, skip: bool):
+    def __init__(
+        self, files: Files, stream: Stream, *, augmented: Transform, plain: Transform, skip: bool, mixing: Mixing
+    ):
         self.files, self.stream, self.skip = files, stream, skip
+        self.positions = mixing.positions(stream.rows, stream.batch_size).tolist()
         self.augmented, self.plain = augmented, plain
         self.pieces = stream.pieces(PIECE)
 
@@ -95,8 +103,8 @@ class Reader:
 
     def _batch(self, number: int, broken: list[str]) -> Iterator[tuple[Tensor, int]]:
         epoch, place = self.stream.place(number)
-        index, rows = self.stream.order(epoch)[place], self.stream.rows
-        for position in range(rows.start, rows.stop):
+        index = self.stream.order(epoch)[place]
+        for position in self.positions:
             image, taken = self._readable(int(index[position]), broken)
             if image is None:
                 return
@@ -129,7 +137,7 @@ class Reader:
 
 
 class FileLoader:
-    """Batches of float32 images (B, 3, H, W), normalised, and their int64 labels (B,).
+    """Batches of float32 images (B, 3, H, W), normalised, and their int64 labels (B,), or mixed ones (B, classes).
 
     Nothing is started before the first batch is asked for. Asking for consecutive numbers is quick; any other starts
     reading ahead again from there.
@@ -145,6 +153,7 @@ class FileLoader:
         workers: processes that read; 0 to read in this one.
         skip: warn of a file that cannot be read, and go on: `batch` takes the next one, `in_order` leaves it out.
         channels_last: memory format of the batches, for convolutions.
+        mixing: what `batch` does to images and labels together.
         share: which rows of every batch, and of the files in order, are this process's.
 
     Raises:
@@ -166,10 +175,12 @@ class FileLoader:
         workers: int,
         skip: bool = False,
         channels_last: bool = False,
+        mixing: Mixing = UNMIXED,
         share: Share = WHOLE,
     ):
         self.stream = Stream(len(files), batch_size=batch_size, seed=seed, share=share)
-        self.reader = Reader(files, self.stream, augmented=augmented, plain=plain, skip=skip)
+        self.reader = Reader(files, self.stream, augmented=augmented, plain=plain, skip=skip, mixing=mixing)
+        self.mixing = mixing
         self.device, self.workers, self.skip = device, workers, skip
         self._normalised = Normalisation(mean, std, device=device, channels_last=channels_last)
         self._jobs = Jobs(len(self.reader.pieces))
@@ -184,7 +195,7 @@ class FileLoader:
 
     def batch(self, number: int) -> Batch:
         """The batch at position `number` of an endless stream that reshuffles with every pass over the files."""
-        return self._fetch((True, number))
+        return self.mixing(*self._fetch((True, number)), self.stream.draw(2, number))
 
     def in_order(self) -> Iterator[Batch]:
         """Every file once, not augmented, some at a time."""

@@ -5,14 +5,19 @@ a random 8 to 100 % of the image and a flip for training, the middle 7/8 of the 
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lets_runner.data.files import FileLoader, Files
 from lets_runner.data.labelled import LabelledData
+from lets_runner.data.mixing import UNMIXED, Mixing
+from lets_runner.data.policies import Policy
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.transforms import ImageTransform, Transform, check_images
 
@@ -31,6 +36,11 @@ class ImageNet(LabelledData):
             cores that there are less one, at most 8.
         broken: "stop" at a file that cannot be read, or "skip" it with a warning: another takes its place in
             training, and it is not measured.
+        policy: "randaugment" or "trivialaugment"; this and the next four as for `ImageData`.
+        policy_ops: operations of RandAugment.
+        policy_magnitude: of RandAugment.
+        mixup: α of `Mixing`.
+        cutmix: the same.
         settings: see `LabelledData`.
 
     Raises:
@@ -38,8 +48,8 @@ class ImageNet(LabelledData):
         ValueError: a setting out of its range, or folders that do not fit.
     """
 
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __init__(
         self,
@@ -49,6 +59,11 @@ class ImageNet(LabelledData):
         size: int = 224,
         workers: int | str = "auto",
         broken: str = "stop",
+        policy: str | None = None,
+        policy_ops: int = 2,
+        policy_magnitude: int = 9,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         **settings: Any,
     ):
         super().__init__(**settings)
@@ -63,6 +78,8 @@ class ImageNet(LabelledData):
         self.classes, self.shape, self.broken = classes, (3, size, size), broken
         self.workers = _auto_workers() if isinstance(workers, str) else workers
         self.class_names: tuple[str, ...] | None = None  # known once the folders have been read
+        self.policy, self.mixing = Policy(policy, policy_ops, policy_magnitude), Mixing(mixup, cutmix, classes)
+        self.mixes = self.mixing.mixes
         self._loaders: list[FileLoader] = []
 
     @property
@@ -90,6 +107,9 @@ class ImageNet(LabelledData):
         self.class_names = tuple(names)
         return self._files("train", names), self._files("val", names)
 
+    def spoiled(self, examples: Files, spoil: Callable[[Tensor], Tensor]) -> Files:
+        return replace(examples, after=(*examples.after, spoil))
+
     def loader(
         self,
         examples: Files,
@@ -104,12 +124,14 @@ class ImageNet(LabelledData):
         from torchvision.transforms import v2
 
         size = self.shape[1]
-        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size)])
+        plain = v2.Compose([v2.Resize(self._resize), v2.CenterCrop(size), *examples.after])
+        random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
         loader = FileLoader(
             examples,
             batch_size=batch_size,
-            augmented=v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]) if augmented else plain,
+            augmented=v2.Compose([*random, *self.policy.each()]) if augmented else plain,
             plain=plain,
+            mixing=self.mixing if augmented else UNMIXED,
             mean=self.mean,
             std=self.std,
             seed=seed,

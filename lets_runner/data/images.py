@@ -1,12 +1,16 @@
 """Image data sets small enough to live on the training device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lets_runner.data.augment import Augmentation
 from lets_runner.data.labelled import LabelledData
 from lets_runner.data.loader import PLAIN, DeviceLoader
+from lets_runner.data.mixing import UNMIXED, Mixing
+from lets_runner.data.policies import Policy
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share
 from lets_runner.data.transforms import ImageTransform, Transform, check_images
@@ -19,6 +23,11 @@ class ImageData(LabelledData):
         crop: shift images by up to this many pixels, padding with black (random crop).
         flip: mirror every second image.
         cutout: side in pixels of the square that is blanked out (DeVries & Taylor 2017, arXiv 1708.04552).
+        policy: "randaugment" or "trivialaugment", torchvision's, after crop and flip; see `Policy`.
+        policy_ops: operations of RandAugment, one after the other.
+        policy_magnitude: of RandAugment, of 0 to 30.
+        mixup: α of `Mixing`, 0 for none.
+        cutmix: the same; with both, every batch gets one of them.
         settings: see `LabelledData`.
 
     Raises:
@@ -29,9 +38,24 @@ class ImageData(LabelledData):
     std: tuple[float, ...]
     class_names: tuple[str, ...] | None = None  # in the order of the classes
 
-    def __init__(self, *, crop: int = 0, flip: bool = False, cutout: int = 0, **settings: Any):
+    def __init__(
+        self,
+        *,
+        crop: int = 0,
+        flip: bool = False,
+        cutout: int = 0,
+        policy: str | None = None,
+        policy_ops: int = 2,
+        policy_magnitude: int = 9,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        **settings: Any,
+    ):
         super().__init__(**settings)
-        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout)
+        policies = Policy(policy, policy_ops, policy_magnitude)
+        self.augmentation = Augmentation(crop=crop, flip=flip, cutout=cutout, policy=policies)
+        self.mixing = Mixing(mixup, cutmix, self.classes)
+        self.mixes = self.mixing.mixes
 
     @property
     def transform(self) -> ImageTransform:
@@ -42,6 +66,9 @@ class ImageData(LabelledData):
         check_images(transform, self.shape, self.classes)
         assert isinstance(transform, ImageTransform)
         self.mean, self.std = transform.mean, transform.std
+
+    def spoiled(self, examples: Examples, spoil: Callable[[Tensor], Tensor]) -> Examples:
+        return Examples(torch.stack([spoil(image) for image in examples.images]), examples.targets)
 
     def loader(
         self,
@@ -62,6 +89,7 @@ class ImageData(LabelledData):
             seed=seed,
             device=device,
             augmentation=self.augmentation if augmented else PLAIN,
+            mixing=self.mixing if augmented else UNMIXED,
             channels_last=channels_last,
             share=share,
         )

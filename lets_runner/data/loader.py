@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lets_runner.data.augment import Augmentation
+from lets_runner.data.mixing import UNMIXED, Mixing
 from lets_runner.data.normalisation import Normalisation
 from lets_runner.data.splits import Examples
 from lets_runner.data.stream import WHOLE, Share, Stream
@@ -77,12 +78,13 @@ class TensorLoader:
 
 
 class DeviceLoader(TensorLoader):
-    """Batches of float32 images (B, C, H, W), normalised, and their int64 labels (B,).
+    """Batches of float32 images (B, C, H, W), normalised, and their int64 labels (B,), or mixed ones (B, classes).
 
     Args:
         examples: uint8 images of shape (N, C, H, W), and their classes.
         mean, std: of every channel, in units of 255.
         augmentation: what `batch` does to the images; `in_order` never augments.
+        mixing: what it does to images and labels together; then the labels are shares of classes, float32.
         channels_last: memory format of the batches, for convolutions.
         settings: see `TensorLoader`.
     """
@@ -94,18 +96,30 @@ class DeviceLoader(TensorLoader):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         augmentation: Augmentation = PLAIN,
+        mixing: Mixing = UNMIXED,
         channels_last: bool = False,
         **settings: Any,
     ):
         super().__init__(examples, **settings)
-        self.augmentation = augmentation
+        self.augmentation, self.mixing = augmentation, mixing
+        self._positions = mixing.positions(self.stream.rows, self.stream.batch_size)  # of a batch, that are drawn
+        self._rows = torch.from_numpy(self._positions).to(self.device) if mixing.mixes else self.stream.rows
         self._normalised = Normalisation(mean, std, device=self.device, channels_last=channels_last)
         self._padded = augmentation.padded(self.examples.inputs)
 
+    def batch(self, number: int) -> Batch:
+        epoch, place = self.stream.place(number)
+        index = self._shuffled(epoch)[place]
+        images, labels = self._drawn(index, self.stream.rows, number), self.examples.targets[index[self._rows]]
+        return self.mixing(images, labels, self.stream.draw(2, number))
+
     def _drawn(self, index: Tensor, rows: slice, number: int) -> Tensor:
+        """The images of batch `number` at `rows` of `index`, and with them what they are mixed with."""
         generator = torch.Generator(self.device).manual_seed(self.stream.draw(1, number))
-        images = self.augmentation.pick(self._padded, index, generator, rows=rows)
-        return self.augmentation.blank(self._normalised(images), generator, count=len(index), rows=rows)
+        count, augmentation = len(index), self.augmentation
+        images = augmentation.pick(self._padded, index, generator, rows=self._rows)
+        images = augmentation.policy(images, self.stream.draw(3, number), count=count, rows=self._positions)
+        return augmentation.blank(self._normalised(images), generator, count=count, rows=self._rows)
 
     def _plain(self, piece: slice) -> Tensor:
         return self._normalised(self.examples.inputs[piece])

@@ -1,6 +1,7 @@
 """What every data set hands over: training, validation and test examples, and loaders that make batches of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,6 +57,7 @@ class Data(ABC):
     # None: the data set does not say, and any task may try
     target_kind: Literal["classes", "numbers", "sentences"] | None = None
     val_fraction: float  # of the training set that is held out; 0 for no validation set
+    mixes = False  # whether targets of training batches are shares of classes, (B, classes)
     varying: str | None = None  # why batches are not all of one shape, and the remedy; None where they are
 
     @property
@@ -111,6 +113,14 @@ class Data(ABC):
         """
         if self.transform != transform:
             raise ValueError(f"{type(self).__name__} does not know how to make examples for a model of other data")
+
+    def spoiled(self, examples: Any, spoil: Callable[[Tensor], Tensor]) -> Any:
+        """The same examples with every image, uint8 (C, H, W) as it is measured, spoiled: see `Corruption`.
+
+        Raises:
+            ValueError: they are no images.
+        """
+        raise ValueError("--corruptions: are made of images, and these data have none")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """End what the loaders have started. They are of no use afterwards."""

@@ -118,7 +118,9 @@ class Tabular(SplitData):
         inputs, targets = self._scales
         form: Any = {"mean": inputs.mean.tolist(), "std": inputs.std.tolist()}
         form |= {} if targets is None else {"target_mean": targets.mean.tolist(), "target_std": targets.std.tolist()}
-        return VectorTransform.of({"outputs": self.outputs, "shape": list(self.shape), "columns": self._columns, **form})
+        return VectorTransform.of(
+            {"outputs": self.outputs, "shape": list(self.shape), "columns": self._columns, **form}
+        )
 
     def adopt(self, transform: Transform) -> None:
         if not isinstance(transform, VectorTransform):

@@ -1,4 +1,4 @@
-"""`lets-export`: the model of a run as one file that says what it is, checked against the model before it stands there."""
+"""`lets-export`: the model of a run as one file that says what it is, checked against that model first."""
 
 import argparse
 import os
@@ -68,3 +68,7 @@ def export(run: Path, checkpoint: str, form: str, out: Path | None = None) -> st
         temporary.unlink(missing_ok=True)
     weights = sum(parameter.numel() for parameter in trained.model.parameters())
     return f"{path}: {weights:,} parameters of step {trained.step}; scores within {difference:.1g} on {count} examples"
+
+
+if __name__ == "__main__":
+    main()

@@ -43,8 +43,8 @@ class Brier(Measure):
 class ECE(Measure):
     """Expected calibration error (Guo et al. 2017, arXiv 1706.04599): the mean gap of confidence and accuracy.
 
-    Examples are put into bins of equal width by the probability p of the class that is predicted; a bin's gap, |mean p −
-    accuracy|, weighs as many examples as are in it. So only Σ (p − right) of every bin is needed.
+    Examples are put into bins of equal width by the probability p of the class that is predicted; a bin's gap,
+    |mean p − accuracy|, weighs as many examples as are in it. So only Σ (p − right) of every bin is needed.
 
     Args:
         bins: how many; bin k holds p in ((k − 1)/bins, k/bins].

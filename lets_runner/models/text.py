@@ -41,8 +41,8 @@ class TextModel(nn.Module):
     @property
     def settings_alone(self) -> dict[str, Any]:
         """The settings of `auto_text` that make this network without the files of a pretrained one."""
-        network = self.network
-        config = (network.get_base_model() if hasattr(network, "peft_config") else network).config  # type: ignore
+        network: Any = self.network
+        config = (network.get_base_model() if hasattr(network, "peft_config") else network).config
         known = type(config)()
         told = {key: value for key, value in config.to_diff_dict().items() if key not in OWN and hasattr(known, key)}
         return {"pretrained": None, "architecture": config.model_type, "settings": told}

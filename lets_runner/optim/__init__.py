@@ -22,7 +22,10 @@ from lets_runner.optim.variants.gsam import GSAM
 from lets_runner.optim.variants.le_sam import LESAM
 from lets_runner.optim.variants.looksam import LookSAM
 from lets_runner.optim.variants.m_sam import MSAM
+from lets_runner.optim.variants.momentum_sam import MomentumSAM
 from lets_runner.optim.variants.rst import RST
+from lets_runner.optim.variants.sam_on import SAMON
+from lets_runner.optim.variants.sampa import SAMPa
 from lets_runner.optim.variants.unperturbed import UnperturbedSAM
 from lets_runner.optim.variants.vasso import VaSSO
 from lets_runner.optim.variants.wsam import WSAM
@@ -38,6 +41,7 @@ __all__ = [
     "MSAM",
     "RST",
     "SAM",
+    "SAMON",
     "WSAM",
     "AELookSAM",
     "CosineRadius",
@@ -51,12 +55,14 @@ __all__ = [
     "LinearRadius",
     "LookSAM",
     "LossMatching",
+    "MomentumSAM",
     "NonFiniteError",
     "NotGraphableError",
     "Observer",
     "PiecewiseRadius",
     "RadiusRule",
     "Ramp",
+    "SAMPa",
     "Step",
     "UnperturbedSAM",
     "VaSSO",

@@ -74,6 +74,7 @@ class SAM(Radius):
 
     uses_radius = True
     own_radius: str | None = None  # why no radius rule may choose ρ, where that is so
+    unlearnable: str | None = None  # why a rule may do so by a plan only, not by what it sees of the steps
     local_perturbations = True  # whether processes may perturb differently: not if what they keep would then differ
     splits_batch = False  # whether every closure of a step perturbs on its own
     per_sample = False  # whether closures must return the loss of every example, as a vector
@@ -95,6 +96,10 @@ class SAM(Radius):
             self._sharing.perturbed_pass(self, step, rule)
             assert step.perturbed_gradient is not None and step.perturbed_loss is not None
             self.check("perturbed", step, step.perturbed_loss, vector.norm(step.perturbed_gradient))
+        self._take(step, val, rule)
+
+    def _take(self, step: Step, val: Batch | None, rule: Observer) -> None:
+        """The update, once there is a gradient to descend along."""
         self._descend(step)
         rule.before_update(step, val)
         self._guard.update(self.inner)

@@ -3,9 +3,7 @@
 run directories -> configuration and checkpoint -> objective -> what is missing of the record -> `probe/`.
 """
 
-import hashlib
 import sys
-import warnings
 from argparse import Namespace
 from contextlib import closing
 from importlib.metadata import version
@@ -23,37 +21,36 @@ from lets_runner.config import UserError
 from lets_runner.data import Data
 from lets_runner.probe.landscape import filter_normalised, landscape
 from lets_runner.probe.objective import Examples, Objective
-from lets_runner.probe.options import complain, parse, say
+from lets_runner.probe.options import options
 from lets_runner.probe.record import Record
 from lets_runner.probe.sharpness import sharpness
-from lets_runner.restore import find_runs, put, read_config, read_state
+from lets_runner.restore import find_runs, fingerprint, put, read_config, read_state
 from lets_runner.run.environment import environment
 
 EXTRA = "hessian: needs an extra: pip install 'lets_runner[probe]', or leave it out with --only sharpness landscape"
 
+PARSER = options()
+say = PARSER.say
+
 
 def main() -> None:
     """The console script. A run that cannot be probed is one line on standard error, and the others go on."""
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
     torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are too few for second derivatives
-    asked = parse()
+    asked = PARSER.parse_args()
+    PARSER.warn_in_lines()
     failures = 0
     try:
         device = build.pick_device(asked.device)
         _check_extra(asked.only)
         directories = list(dict.fromkeys(run for path in asked.runs for run in find_runs(path)))
     except UserError as error:
-        sys.exit(complain(str(error)))
+        sys.exit(PARSER.complain(str(error)))
     for directory in directories:
         try:
             probe(directory, asked, device)
         except UserError as error:
-            failures = complain(f"{directory}: {error}")
+            failures = PARSER.complain(f"{directory}: {error}")
     sys.exit(failures)
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    complain(f"warning: {message}")
 
 
 def probe(directory: Path, asked: Namespace, device: torch.device) -> None:
@@ -149,7 +146,7 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         used["versions"] |= {"curvlinops": version("curvlinops-for-pytorch")}
     return {
         "checkpoint": asked.checkpoint,
-        "weights": _fingerprint(objective.model.state_dict()),
+        "weights": fingerprint(objective.model.state_dict()),
         "split": asked.split,
         "examples": len(objective),
         "batch_norm": "eval",
@@ -158,14 +155,6 @@ def _facts(objective: Objective, asked: Namespace, **measured: Any) -> dict[str,
         **measured,
         **used,
     }
-
-
-def _fingerprint(state: dict[str, Tensor]) -> str:
-    """The same for the same weights, in whatever precision they are held."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(name.encode() + tensor.cpu().double().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _examples(data: Data, asked: Namespace, device: torch.device) -> Examples:

@@ -82,25 +82,27 @@ def _parser() -> Parser:
 def report(found: Found, out: Path, figures: Sequence[str] = ()) -> list[str]:
     """Write everything into `out`, with `figures` beside those there are; returns what, in words."""
     from lets_runner.report.figures import Picture, draw
+    from lets_runner.report.glue import benchmark
     from lets_runner.report.grid import grid
     from lets_runner.report.latex import latex
     from lets_runner.report.markdown import markdown
     from lets_runner.report.methods import styles
     from lets_runner.report.page import page
-    from lets_runner.report.spreadsheet import cells_csv, directories_csv, sharpness_csv
+    from lets_runner.report.spreadsheet import cells_csv, directories_csv, robustness_csv, sharpness_csv
     from lets_runner.report.tables import left_out, tables
 
     sorted_runs = grid(found.runs)
     looks = styles(column.method.word for column in sorted_runs.columns)
     out.mkdir(parents=True, exist_ok=True)
     drawn = draw(sorted_runs, looks, out / "figures", figures)
-    made = tables(sorted_runs)
+    made = [*filter(None, [benchmark(sorted_runs)]), *tables(sorted_runs)]
     texts = {
         "table.md": markdown(made, left_out(found, most=NAMED)),
         "table.tex": latex(made, left_out(found, most=NAMED)),
         "table.csv": cells_csv(sorted_runs),
         "directories.csv": directories_csv(sorted_runs, found),
         **({"sharpness.csv": sharpness} if (sharpness := sharpness_csv(sorted_runs)) else {}),
+        **({"robustness.csv": robustness} if (robustness := robustness_csv(sorted_runs)) else {}),
     }
     pictures = []
     for one in drawn:

@@ -22,7 +22,8 @@ from lets_runner.report.foreign import (
     read_json,
     read_yaml,
 )
-from lets_runner.run.files import ASIDE, ASIDE_OF_DATA, CONFIG, EPOCHS, STEPS, SUMMARY
+from lets_runner.report.rows import Row, read_rows
+from lets_runner.run.files import ASIDE, ASIDE_OF_DATA, CONFIG, EPOCHS, EVALUATION, STEPS, SUMMARY
 
 WORDS = ("data", "model", "method")  # of a summary: what people call it
 NUMBERS = ("gap", "rho", "rho_start", "gradient_evaluations", "perturbed_share", "seconds", "peak_memory")
@@ -45,6 +46,7 @@ class Run:
         columns: what was measured beside the loss, and what of it selects.
         epochs: the columns of `epochs.csv`, nan where it is empty.
         probe: what `probe/probe.json` says; empty without one.
+        evaluation: what `evaluation.csv` says; empty without one.
         searched: whether it is the best of a search, whose other runs are put aside.
     """
 
@@ -56,6 +58,7 @@ class Run:
     columns: Columns
     epochs: dict[str, np.ndarray]
     probe: dict[str, Any]
+    evaluation: list[Row] = field(default_factory=list)
     searched: bool = False
 
     @property
@@ -210,7 +213,8 @@ def _read(directory: Path, configurations: Configurations) -> Run | Other:
     name, settings, steps = configurations.read(directory / CONFIG)
     epochs = _epochs(directory / EPOCHS, summary["epochs"])
     probe = _probe(directory / "probe" / "probe.json")
-    return Run(directory, name, settings, steps, summary, columns, epochs, probe)
+    evaluation = read_rows(directory / EVALUATION)
+    return Run(directory, name, settings, steps, summary, columns, epochs, probe, evaluation)
 
 
 def _columns(summary: dict[str, Any]) -> Columns:

@@ -1,5 +1,5 @@
-"""The report's numbers as csv: a row for every cell in `table.csv`, of those probed in `sharpness.csv`, and for every
-directory in `directories.csv`.
+"""The report's numbers as csv: a row for every cell in `table.csv`, of those probed in `sharpness.csv`, of
+those measured again in `robustness.csv`, and for every directory in `directories.csv`.
 """
 
 import csv
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lets_runner.report.evaluations import evaluated
 from lets_runner.report.grid import Cell, Grid, grouped
 from lets_runner.report.probes import measured_on, probed, radii
 from lets_runner.report.runs import Found
@@ -47,6 +48,17 @@ def sharpness_csv(grid: Grid) -> str:
     rises = radii(cells)
     rows = [{**_names(cell), "measured_on": measured_on(cell.runs[0].probe), **_probes(cell, rises)} for cell in cells]
     return _csv(rows) if rows else ""
+
+
+def robustness_csv(grid: Grid) -> str:
+    """What runs were measured on again: a row a cell and set of examples; empty if none was."""
+    rows = []
+    for one in evaluated(grid):
+        scores = dict.fromkeys(name for run in one.cell.runs for row in run.evaluation for name in row.scores)
+        for about in [("", ""), *sorted(one.corruptions)]:
+            named = {"measured_on": one.words, "corruption": about[0], "severity": about[1]}
+            rows.append({**_names(one.cell), **named, **_written({name: one.at(name, about) for name in scores})})
+    return _csv(rows, like={name: "" for row in rows for name in row}) if rows else ""
 
 
 def directories_csv(grid: Grid, found: Found) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lets_runner.columns import Column as Score
+from lets_runner.report.evaluations import CALIBRATION, evaluated, measured
 from lets_runner.report.foreign import printable
 from lets_runner.report.grid import ABSENT, Cell, Column, Grid, Row
 from lets_runner.report.probes import listed, measured_on, probed, radii
@@ -55,11 +56,12 @@ class Table:
 
 
 def tables(grid: Grid) -> list[Table]:
-    """What selects, a table for each such score; what else was scored, if anything; cost; sharpness, if probed."""
+    """What selects, a table for each such score; what else was scored; cost; what was probed, and measured again."""
     tasks = grid.tasks()
     made = [table for task in tasks for table in (selected(task), *others(task))]
     made.append(cost(grid))
     made += [sharpness(task) for task in tasks if probed(task)]
+    made += [robustness(task) for task in tasks if evaluated(task)]
     return _distinct(made)
 
 
@@ -218,6 +220,35 @@ def _sharpness(cell: Cell, rises: dict[str, list[str]]) -> list[Entry]:
         ),
         Entry(measured_on(probes[0])),
     ]
+
+
+def robustness(grid: Grid) -> Table:
+    """Scores and calibration where runs were measured again: a line a cell, data set and choice of corruptions."""
+    found = evaluated(grid)
+    score = grid.cells[0].selected
+    also = [column for column in CALIBRATION if measured(found, column)]
+    spoiled = [score, *(column for column in also if column.name == "ece")] if any(o.corruptions for o in found) else []
+    heads = [
+        *_cell_heads(),
+        Head("measured on", numeric=False),
+        Head("runs"),
+        *(Head(column.title + (", %" if column.unit == "%" else "")) for column in [score, *also]),
+        *([Head("corruptions", numeric=False)] if spoiled else []),
+        *(Head(f"{column.title} under them" + (", %" if column.unit == "%" else "")) for column in spoiled),
+    ]
+    lines = []
+    for one in found:
+        entries = [Entry(one.words), Entry(str(len(one.cell.runs)), len(one.cell.runs))]
+        entries += [_scaled(one.clean(column.name), column) for column in [score, *also]]
+        entries += [Entry(one.spoiled)] if spoiled else []
+        entries += [_scaled(one.corrupted(column.name), column) for column in spoiled]
+        lines.append(_line(one.cell, entries))
+    notes = ["By lets-eval: mean ± standard deviation over seeds; under corruptions of the mean over all their sets."]
+    return Table("robustness", "Robustness and calibration", heads, lines, notes)
+
+
+def _scaled(values: Iterable[float | None], score: Score) -> Entry:
+    return _number([None if value is None else score.factor * value for value in values], form(score))
 
 
 def left_out(found: Found, *, most: int | None = None) -> list[str]:

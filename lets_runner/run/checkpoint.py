@@ -59,6 +59,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({name}{reason})") from error
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file has a checksum, right or not, as this program writes it."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LENGTH))
+        return file.read(len(KIND)) == KIND
+
+
+def reported(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint whose scores its run reports: the average, where it keeps one, else the model's."""
+    return state.get("ema", state)["model"]
+
+
 def _verified(content: memoryview) -> bool:
     """Whether the file has a checksum, and then the right one."""
     body, length, comment = content[: -LENGTH - 2], content[-LENGTH - 2 : -LENGTH], content[-LENGTH:]

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 CONFIG, SUMMARY, STEPS, EPOCHS = "config.yaml", "summary.json", "steps.csv", "epochs.csv"
 CURVES, CHECKPOINTS, TRACKERS = "curves.png", "checkpoints", "trackers.json"
 INPUTS = "inputs.json"  # what a model of this run takes and gives: enough to use it without the data set
+EVALUATION = "evaluation.csv"  # what lets-eval has measured, a row a data set
 HYPOTHESES = "hypotheses.txt"  # what the model said of every test example, a line each
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 TEMPORARY = ".tmp"  # how the names of files end that are not whole yet

@@ -25,6 +25,8 @@ def progress(run: Run, trainer: Trainer) -> dict[str, Any]:
         "perturbed_share": sam.perturbed_steps / max(1, sam.steps),
         "skipped_steps": sam.skipped,
         "eager_because": trainer.eager_because,
+        **({"stopped_early": trainer.patience.plain()} if trainer.patience.is_out else {}),
+        **({"measured": trainer.measured.words} if trainer.measured.words else {}),
         "seconds": trainer.seconds,
         "peak_memory": peak_memory(trainer.device),
     }
@@ -48,6 +50,8 @@ def result(summary: Mapping[str, Any]) -> str:
     start, rho = _number(summary, "rho_start"), _number(summary, "rho")
     if not math.isnan(rho):
         text += f", rho {rho:.4g}" if math.isnan(start) else f", rho {start:.4g} -> {rho:.4g}"
+    if isinstance(early := summary.get("stopped_early"), Mapping):
+        text += f", stopped early after epoch {summary['epochs']}, {early['patience']} after the best"
     if skipped := summary.get("skipped_steps"):
         text += f", {skipped} of {summary['step']} steps skipped"
     return text

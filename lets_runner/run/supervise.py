@@ -186,7 +186,7 @@ def _tested(trainer: Trainer, test: Loader) -> dict[str, float]:
     Raises:
         FloatingPointError: not one step of training was taken.
     """
-    if trainer.step < trainer.total_steps:
+    if not trainer.ended:
         return {}
     trainer.stopping = False  # a signal during the last step changes nothing any more
     if trainer.optimizer.sam.skipped >= trainer.step:

@@ -14,6 +14,9 @@ from lets_runner.tasks.task import Output, Part, Task, split_rows
 class Classification(Task):
     """Batches are (inputs, classes as int64 of shape (B,)); the model gives scores of shape (B, classes).
 
+    In training the targets may be shares of the classes, (B, classes), as mixup gives them; what is measured of them
+    beside the loss takes the class with the largest share.
+
     Args:
         label_smoothing: share of the target spread over all classes in the training loss, in [0, 1].
         measures: what is measured beside the cross entropy, in nats; None for the accuracy alone.
@@ -21,6 +24,7 @@ class Classification(Task):
     """
 
     target_kind = "classes"
+    takes_mixed = True
 
     def __init__(
         self,
@@ -47,5 +51,8 @@ class Classification(Task):
         inputs, labels = batch
         scores = model(inputs)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        loss = functional.cross_entropy(scores, labels, label_smoothing=smoothing, reduction=reduction)
-        return Output(loss, len(labels), self.added(scores, labels), self.kept(scores, labels))
+        mixed = labels.ndim == 2
+        targets = labels.to(scores.dtype) if mixed else labels
+        loss = functional.cross_entropy(scores, targets, label_smoothing=smoothing, reduction=reduction)
+        classes = labels.argmax(1) if mixed else labels
+        return Output(loss, len(labels), self.added(scores, classes), self.kept(scores, classes))

@@ -57,6 +57,7 @@ class Task(ABC):
 
     # what a data set must have; None: the task finds out
     target_kind: Literal["classes", "numbers", "sentences"] | None = None
+    takes_mixed = False  # whether targets may be shares of classes, (B, classes)
     per_example = True  # whether the loss is a mean over examples, each with a loss of its own and of one weight
 
     def __init__(self, measures: Sequence[Measure], *, selects: str, loss: Column = Columns.loss):

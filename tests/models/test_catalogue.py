@@ -90,18 +90,22 @@ def test_refuses(build, shape, message):
 
 
 @pytest.mark.parametrize(
-    ("build", "settings"),
+    ("build", "settings", "message"),
     [
-        (partial(torchvision_model, name="squeezenet1_1"), {"weights": "DEFAULT"}),
-        (partial(timm_model, name="test_resnet"), {"pretrained": True}),
-        (partial(timm_model, name="test_resnet"), {"num_classes": 5}),
-        (partial(timm_model, name="test_resnet"), {"nothing": 5}),
+        (partial(torchvision_model, name="squeezenet1_1"), {"weights": "DEFAULT"}, "say it as model.pretrained=true"),
+        (partial(timm_model, name="test_resnet"), {"pretrained": True}, "say it as model.pretrained=true"),
+        (partial(timm_model, name="test_resnet"), {"checkpoint_path": "x.pt"}, "give the file as model.pretrained"),
+        (partial(timm_model, name="test_resnet"), {"num_classes": 5}, "the data have so many classes as they have"),
     ],
 )
-def test_settings_that_are_not_the_user_s_are_refused(build, settings):
-    """Trained weights among them, which would be downloaded."""
-    with pytest.raises(TypeError, match=r"multiple values|unexpected keyword"):
+def test_settings_that_are_not_the_user_s_are_refused(build, settings, message):
+    with pytest.raises(ValueError, match=rf"settings\.{next(iter(settings))}: {message}"):
         build(CIFAR, 7, settings=settings)
+
+
+def test_a_setting_that_the_constructor_does_not_have_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        timm_model(CIFAR, 7, name="test_resnet", settings={"nothing": 5})
 
 
 def test_without_timm(monkeypatch):

@@ -4,6 +4,7 @@ Imported, it builds the same problems for one process.
 """
 
 import copy
+import itertools
 import os
 import sys
 import warnings
@@ -42,7 +43,8 @@ class Case:
         self, variant, rule, base, *, parts=1, rank=0, size=1, wrap=lambda model: model, norm=False, **settings
     ):
         torch.manual_seed(0)
-        layers = [nn.Linear(5, 9), *([nn.BatchNorm1d(9)] if norm else []), nn.Tanh(), nn.Linear(9, 6), nn.Tanh()]
+        norms = [nn.BatchNorm1d(9)] if norm else [nn.LayerNorm(9)] if variant == "sam_on" else []
+        layers = [nn.Linear(5, 9), *norms, nn.Tanh(), nn.Linear(9, 6), nn.Tanh()]
         self.bare = nn.Sequential(*layers, nn.Linear(6, 3)).double()
         self.model = wrap(self.bare)
         generator = torch.Generator().manual_seed(1)
@@ -93,13 +95,13 @@ def whole_state(value):
 
 
 VARIANTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "sam").glob("*.yaml"))
-NO_RULE = ("none", "le_sam")
+RULES_OF = {"none": ["fixed"], "le_sam": ["fixed"], "momentum_sam": ["fixed", "cosine"], "sampa": ["fixed", "cosine"]}
 CASES = {
     f"{variant}-{rule}-{base}": (variant, rule, base)
     for variant in VARIANTS
     for rule, base in (
-        [("fixed", "sgd"), ("fixed", "adamw")]
-        if variant in NO_RULE
+        itertools.product(RULES_OF[variant], BASES)
+        if variant in RULES_OF
         else [("lets", "sgd"), ("lets", "adamw"), ("lets_paper", "sgd"), ("gap_matching", "sgd")]
     )
 } | {f"{v}-{r}-sgd": (v, r, "sgd") for v in ("sam", "asam") for r in ("exact", "clipped", "horizon")}
@@ -110,8 +112,8 @@ SHARDED = [
     for n, (v, r, _) in CASES.items()
     if v != "m_sam" and (r in ("fixed", "lets") or (n[:4] == "sam-" and r != "exact"))
 ]
-# Variants that keep a running average of the gradients, and m-SAM, which is local anyway.
-LOCAL = [n for n in CASES if not n.startswith(("vasso", "f_sam", "m_sam", "none"))]
+# Not variants that keep gradients from step to step, and not m-SAM, which is local anyway.
+LOCAL = [n for n in CASES if not n.startswith(("vasso", "f_sam", "m_sam", "none", "momentum_sam", "sampa"))]
 
 
 def main(out):

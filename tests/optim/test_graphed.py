@@ -15,19 +15,24 @@ from torch import nn
 from lets_runner import (
     ASAM,
     ESAM,
+    FSAM,
     GSAM,
     LESAM,
     LETS,
     MSAM,
     RST,
     SAM,
+    SAMON,
+    CosineRadius,
     FixedRadius,
     GapMatching,
     GraphedStep,
     LookSAM,
+    MomentumSAM,
     NonFiniteError,
     NotGraphableError,
     RadiusRule,
+    SAMPa,
 )
 from lets_runner.optim.engine import sensitivity
 from lets_runner.optim.engine.finite import DeferredGuard
@@ -147,6 +152,13 @@ def test_every_variant_and_rule_is_the_same_as_a_graph(sam, rule):
 
 CASES = {
     "asam_all": lambda base, model: ASAM(base, model=model, scope="all"),
+    "asam_named": lambda base, model: ASAM(base, model=model, scope="named"),
+    "esam_paper": lambda base, model: LETS(ESAM(base, model=model, follow="paper")),
+    "f_sam_program": lambda base, model: LETS(FSAM(base, model=model, follow="program")),
+    "momentum_sam_planned": lambda base, model: CosineRadius(MomentumSAM(base, model=model), total_steps=30, end=0.1),
+    "sampa_planned": lambda base, model: CosineRadius(SAMPa(base, model=model), total_steps=30, end=0.01),
+    "sampa_clipped": lambda base, model: SAMPa(base, model=model, max_grad_norm=0.1),
+    "sam_on_adaptive": lambda base, model: LETS(SAMON(base, model=model, adaptive=True, xi=0.01)),
     "gsam_tied": lambda base, model: GSAM(base, 0.1, rho_min=0.01, model=model),
     "le_sam_annealed": lambda base, model: LESAM(base, anneal=0.7, total_steps=24, model=model),
     "rst_trigonometric": lambda base, model: RST(base, p=0.2, schedule="trigonometric", total_steps=24, model=model),

@@ -1,5 +1,6 @@
 """No step reads a number back from the device: checked on a CPU by watching for the operators that would."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -7,7 +8,21 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lets_runner import ASAM, LETS, MSAM, SAM, FixedRadius, GapMatching, HorizonLETS, LookSAM, Ramp, VaSSO
+from lets_runner import (
+    ASAM,
+    LETS,
+    MSAM,
+    SAM,
+    SAMON,
+    FixedRadius,
+    GapMatching,
+    HorizonLETS,
+    LookSAM,
+    MomentumSAM,
+    Ramp,
+    SAMPa,
+    VaSSO,
+)
 from lets_runner.optim.engine.finite import DeferredGuard
 
 READS = {
@@ -49,8 +64,13 @@ SETTINGS = {"": {}, "clipped": {"max_grad_norm": 0.1}, "scaled": {"loss_scale": 
 
 @pytest.mark.parametrize("parts", [1, 2], ids=["", "parts"])
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("variant", [SAM, ASAM, MSAM, LookSAM, VaSSO])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "variant"),
+    [
+        *itertools.product(RULES, [SAM, ASAM, MSAM, LookSAM, VaSSO, SAMON]),
+        *itertools.product(["fixed", "ramp"], [MomentumSAM, SAMPa]),
+    ],
+)
 def test_a_step_reads_nothing_back(rule, variant, settings, parts):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))

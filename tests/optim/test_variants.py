@@ -125,14 +125,25 @@ class LookSAMOracle(Oracle):
 
 
 class TriggerMixin:
-    lambda1, lambda2, delta, mu, var = -1.0, 1.0, 0.9, 0.0, 0.0
+    lambda1, lambda2, delta, corrected, mu, var = -1.0, 1.0, 0.9, False, 0.0, 0.0
 
     def perturbs(self, g):
         x = norm(g) ** 2
+        if self.corrected:
+            return self.perturbs_corrected(x)
         self.mu = self.delta * self.mu + (1 - self.delta) * x
         self.var = self.delta * self.var + (1 - self.delta) * (x - self.mu) ** 2
         c = self.t / T * self.lambda1 + (1 - self.t / T) * self.lambda2
         return x >= self.mu + c * math.sqrt(self.var)
+
+    def perturbs_corrected(self, x):
+        """Averages whose weights, powers of δ, sum up to 1."""
+        self.seen = [*getattr(self, "seen", []), x]
+        powers = self.delta ** np.arange(len(self.seen))[::-1]
+        mu = np.average(self.seen, weights=powers)
+        self.squares = [*getattr(self, "squares", []), (x - mu) ** 2]
+        c = self.lambda2 + self.t / T * (self.lambda1 - self.lambda2)
+        return x >= mu + c * math.sqrt(np.average(self.squares, weights=powers))
 
 
 class AESAMOracle(TriggerMixin, Oracle):
@@ -169,6 +180,15 @@ class FSAMOracle(Oracle):
         return combination((1 / norm(d), d))
 
 
+class FSAMProgramOracle(FSAMOracle):
+    follow = "program"
+
+    def direction(self, params, g):
+        d = g if self.m is None else combination((1, g), (-self.sigma, self.m))
+        self.m = g if self.m is None else combination((1 - self.lambda_, g), (self.lambda_, self.m))
+        return combination((1 / norm(d), d))
+
+
 class VaSSOOracle(Oracle):
     theta, d = 0.4, None
 
@@ -188,6 +208,20 @@ class ESAMOracle(Oracle):
         there = combination((1, params), (1, epsilon))
         rises = np.array([each(there, batch, i) - each(params, batch, i) for i in range(len(batch[1]))])
         worst = np.argsort(-rises)[: round(self.gamma * len(rises))]
+        self.t += 1
+        return base.step(params, self.gradient(there, (batch[0][worst], batch[1][worst])))
+
+
+class ESAMProgramOracle(ESAMOracle):
+    follow = "program"
+
+    def step(self, base, params, batch):
+        draw = random.Random(f"0 {self.t + 1}")
+        kept = [draw.random() < self.beta or self.t == 0 for _ in params]
+        g = [x if keep else 0 * x for x, keep in zip(self.gradient(params, batch), kept, strict=True)]
+        there = combination((1, params), (self.rho / self.beta / norm(g), g))
+        rises = [each(there, batch, i) - each(params, batch, i) for i in range(len(batch[1]))]
+        worst = np.array(rises) > sorted(rises)[-int(self.gamma * len(rises))]
         self.t += 1
         return base.step(params, self.gradient(there, (batch[0][worst], batch[1][worst])))
 
@@ -241,12 +275,16 @@ CASES = {
     "rst_trigonometric": (RST, {"schedule": "trigonometric", "p": 0.9, "p_end": 0.1, "total_steps": T}, RSTOracle),
     "looksam": (LookSAM, {"k": 4}, LookSAMOracle),
     "ae_sam": (AESAM, {"total_steps": T}, AESAMOracle),
+    "ae_sam_corrected": (AESAM, {"total_steps": T, "corrected": True}, AESAMOracle),
     "ae_looksam": (AELookSAM, {"total_steps": T}, AELookSAMOracle),
+    "ae_looksam_corrected": (AELookSAM, {"total_steps": T, "corrected": True}, AELookSAMOracle),
     "gsam": (GSAM, {"alpha": 0.4}, GSAMOracle),
     "fisher_sam": (FisherSAM, {"eta": 3.0}, FisherSAMOracle),
     "f_sam": (FSAM, {"lambda_": 0.9}, FSAMOracle),
+    "f_sam_program": (FSAM, {"lambda_": 0.9, "follow": "program"}, FSAMProgramOracle),
     "vasso": (VaSSO, {"theta": 0.4}, VaSSOOracle),
-    "esam": (ESAM, {}, ESAMOracle),
+    "esam": (ESAM, {"follow": "paper"}, ESAMOracle),
+    "esam_program": (ESAM, {}, ESAMProgramOracle),
     "m_sam": (MSAM, {"m": 4}, MSAMOracle),
     "le_sam": (LESAM, {"sigma": 0.05, "stability": 0.01, "anneal": 0.5, "total_steps": T}, LESAMOracle),
     "wsam": (WSAM, {"gamma": 0.8}, WSAMOracle),
@@ -381,6 +419,29 @@ def test_wsam_decoupled_with_half_is_sam_for_plain_sgd():
 
     for ours, theirs in zip(weights_after(WSAM, base, gamma=0.5), weights_after(SAM, base), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
+
+
+def test_early_steps_of_ae_sam_are_all_perturbed_but_for_a_correction(problem):
+    """Of gradients that get smaller, if hardly, only the first is as large as any so far."""
+    perturbed = {}
+    for corrected in (False, True):
+        base = torch.optim.SGD(problem.params, lr=0.0)
+        optimizer = AESAM(base, total_steps=10**6, corrected=corrected)
+        for number in range(30):
+            optimizer.step(lambda number=number: problem.closure(0)() * 0.99999**number)
+        perturbed[corrected] = optimizer.perturbed_steps
+    assert perturbed == {False: 7, True: 1}
+
+
+def test_ae_sam_loads_states_from_before_there_was_a_correction(problem):
+    optimizer = AESAM(torch.optim.SGD(problem.params, lr=0.1), total_steps=10)
+    optimizer.step(problem.closure(0))
+    state = optimizer.state_dict()
+    old = {name: value for name, value in state["_trigger"].items() if name != "weight"}
+    assert len(old) == 2
+    optimizer.load_state_dict({**state, "_trigger": old})
+    optimizer.step(problem.closure(1))
+    assert optimizer.perturbed_steps == 2
 
 
 def test_gsam_ties_its_radius_to_the_learning_rate(problem):

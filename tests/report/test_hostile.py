@@ -63,6 +63,10 @@ FILES = {
     "config-bytes": ("config.yaml", HASH.encode() + b"a: \xff\n"),
     "epochs-bytes": ("epochs.csv", b"epoch,\xff\n1,2\n"),
     "epochs-null": ("epochs.csv", b"epoch,a\n1,\0\n"),
+    "evaluation-bytes": ("evaluation.csv", b"checkpoint,data,corruption,severity,\xff\n1,2,3,4,5\n"),
+    "evaluation-short": ("evaluation.csv", "checkpoint,data,corruption,severity,accuracy\nlast,test\n"),
+    "evaluation-words": ("evaluation.csv", "checkpoint,data,corruption,severity,accuracy\nlast,test,,,good\n"),
+    "evaluation-large": ("evaluation.csv", "checkpoint,data,corruption,severity,accuracy\nlast,test,,,1e300\n"),
     "epochs-field": ("epochs.csv", "epoch,a\n1," + "9" * 200_000 + "x\n"),
 }
 
@@ -91,7 +95,7 @@ def test_the_others_are_reported_on(tmp_path, capsys, good):
     assert {*report(tmp_path, capsys)} == {*FILES}
 
 
-@pytest.mark.parametrize("file", ["summary.json", "config.yaml", "epochs.csv", "probe/probe.json"])
+@pytest.mark.parametrize("file", ["summary.json", "config.yaml", "epochs.csv", "probe/probe.json", "evaluation.csv"])
 def test_a_pipe_is_not_waited_for(tmp_path, file):
     make_run(tmp_path / "runs", folder="good")
     bad = make_run(tmp_path / "runs", folder="bad", seed=9)

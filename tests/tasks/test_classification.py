@@ -32,3 +32,19 @@ def test_loss_is_smoothed_and_the_measure_is_not(smoothing):
 def test_refuses(smoothing):
     with pytest.raises(ValueError, match="label_smoothing="):
         Classification(label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_classes_are_mixtures_of_their_losses(smoothing):
+    shares = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.4, 0.6], [1.0, 0.0, 0.0]])
+    task = Classification(label_smoothing=smoothing)
+    expected = [
+        sum(share * cross_entropy(scores, label, smoothing) for label, share in enumerate(row))
+        for scores, row in zip(SCORES.tolist(), shares.tolist(), strict=True)
+    ]
+    output = task.loss(torch.nn.Identity(), (SCORES, shares))
+    each = task.loss(torch.nn.Identity(), (SCORES, shares), per_sample=True)
+    assert output.loss.item() == pytest.approx(sum(expected) / 3, rel=1e-6)
+    assert each.loss.tolist() == pytest.approx(expected, rel=1e-6)
+    assert (output.sums["correct"].item(), output.count) == (1, 3)  # the largest shares are of 1, 2, 0
+    assert output.sums["correct"] == task.loss(torch.nn.Identity(), (SCORES, torch.tensor([1, 2, 0]))).sums["correct"]

@@ -60,13 +60,19 @@ class GuardedPasses(Passes):
     @contextmanager
     def perturbed_weights(self, step: Step) -> Iterator[None]:
         """θ + ρε̂ inside; outside θ again, from a copy, to the bit."""
-        saved = [self._buffer(p) for p in step.params]
-        vector.copy_(saved, step.params)
+        with self.moved_weights(step.params, step.epsilon(), aside=step.updated):
+            yield
+
+    @contextmanager
+    def moved_weights(self, params: Vector, move: Vector, *, aside: bool = False) -> Iterator[None]:
+        """`params` plus `move` inside; outside what they were, to the bit. `aside` of what a bad step goes back to."""
+        saved = [torch.empty_like(p) if aside else self._buffer(p) for p in params]
+        vector.copy_(saved, params)
         try:
-            vector.add_(step.params, step.epsilon())
+            vector.add_(params, move)
             yield
         finally:
-            vector.copy_(step.params, saved)
+            vector.copy_(params, saved)
 
     def share_statistics(self) -> None:
         """Every process has seen its own part of the batch: give all of them the mean of the running statistics."""

@@ -58,6 +58,11 @@ class Memory(Stateful):
         self._kept = {}
         return values
 
+    def forget(self) -> None:
+        """Have nothing kept any more."""
+        if self._kept:
+            self._kept = {}
+
     def state_dict(self) -> dict[str, Any]:
         return {"tensors": [self._kept.get(p) for p in self._optimizer.parameters]}
 

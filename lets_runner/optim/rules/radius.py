@@ -28,6 +28,7 @@ class RadiusRule(OptimizerWrapper, Observer):
     """
 
     moves_radius = True
+    planned = False  # whether ρ follows from a step's number or the learning rate alone, whatever steps show
     starts_from_rho = True  # or the variant's ρ is ignored
     graphable = False  # said by every class for itself
 
@@ -38,6 +39,11 @@ class RadiusRule(OptimizerWrapper, Observer):
         if self.moves_radius and sam.own_radius is not None:
             raise ValueError(
                 f"{type(self).__name__} cannot choose the radius of {type(sam).__name__}: {sam.own_radius}"
+            )
+        if self.moves_radius and not self.planned and sam.unlearnable is not None:
+            raise ValueError(
+                f"{type(self).__name__} cannot learn the radius of {type(sam).__name__}: {sam.unlearnable}; take "
+                "radius=fixed, or a planned one such as cosine"
             )
         super().__init__(sam)
 

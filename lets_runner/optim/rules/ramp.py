@@ -16,6 +16,7 @@ class Ramp(RadiusRule):
     """
 
     remembers = ("start",)
+    planned = True
     graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, cap: float | None = None, share: float = 0.5):

@@ -21,6 +21,7 @@ class LinearRadius(RadiusRule):
     """
 
     remembers: tuple[str, ...] = ("start",)
+    planned = True
     graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, end: float = 0.0):
@@ -64,6 +65,7 @@ class PiecewiseRadius(RadiusRule):
     """
 
     starts_from_rho = False
+    planned = True
     graphable = True
 
     def __init__(self, sam: SAM, *, total_steps: int, points: Sequence[Sequence[float]]):
@@ -102,6 +104,7 @@ class LearningRateRadius(RadiusRule):
         lr_min: the smallest, where ρ is `rho_min`.
     """
 
+    planned = True
     graphable = True
 
     def __init__(self, sam: SAM, *, rho_min: float = 0.0, lr_max: float | None = None, lr_min: float = 0.0):

@@ -25,7 +25,7 @@ class GSAM(SAM):
 
     Args:
         rho: ρ_max, or the radius of every step if nothing ties it to the learning rate.
-        alpha: α, how far the step climbs along g_⊥; 0 is SAM. The authors' CIFAR-10 example has 0.2.
+        alpha: α, how far the step climbs along g_⊥; 0 is SAM. The authors' CIFAR-10 example has 0.4.
         rho_min: ρ at the smallest learning rate; None to leave ρ alone, so that a radius rule may choose it.
         lr_max: the largest learning rate, where ρ is ρ_max; None for the rate that the base starts with.
         lr_min: the smallest, where ρ is `rho_min`.

@@ -20,11 +20,12 @@ from lets_runner.optim.step import SMALLEST_NORM, Step
 
 
 class LookSAM(SAM):
-    """SAM at about (k+1)/k gradient evaluations a step; see `SAM` for how to use it. k and α are Liu et al.'s.
+    """SAM at about (k+1)/k gradient evaluations a step; see `SAM` for how to use it.
 
     Args:
         k: a step in this many perturbs, the first one to begin with.
-        alpha: α, how much of g_v goes into the steps between.
+        alpha: α, how much of g_v goes into the steps between. (No program of the authors was found. rollovd/LookSAM has
+            k = 10, Leminhbinh0209/LookSAM k = 5, and both α = 0.7 and ρ = 0.1 in their examples.)
     """
 
     remembers = (*SAM.remembers, "_orthogonal")
