@@ -133,21 +133,24 @@ def test_measured_batches_are_plain_and_those_of_the_rule_augmented(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["data.mixup=0.5", "data.cutmix=1.0", "data.policy=trivialaugment"])
-def test_all_passes_of_a_step_see_one_batch_and_the_rule_one_made_alike(word):
-    words = ["method=lets_sam", "accumulate=2", "seed=2"]  # not every box of CutMix holds a pixel
+@pytest.mark.parametrize(("method", "passes"), [("method=lets_sam", 2), ("radius=lets_paper", 3), ("method=sam", 2)])
+def test_all_passes_of_a_step_see_one_batch_and_the_rule_one_made_alike(word, method, passes):
+    words = [method, "accumulate=2", "seed=2"]  # not every box of CutMix holds a pixel
     trainer, plain = (build.build(cli.compose(*words, *more)[0], CPU).trainer for more in ([word], []))
     seen: list = []
     real = trainer.task.loss
     trainer.task.loss = lambda model, batch, **settings: seen.append(batch) or real(model, batch, **settings)
     trainer._step()
-    first, again, val = seen[:2], seen[2:4], seen[4:]
-    assert len(seen) == 6
-    for one, other in zip(first, again, strict=True):
-        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
-    for parts, loader in ((first, plain.train), (val, plain.val)):
+    batches = [tuple(map(torch.cat, zip(*seen[i : i + 2], strict=True))) for i in range(0, len(seen), 2)]
+    first = batches[0]
+    same = [all(torch.equal(*pair) for pair in zip(first, batch, strict=True)) for batch in batches]
+    assert same.count(True) == passes and same[1]
+    others = [batch for batch, is_it in zip(batches, same, strict=True) if not is_it]
+    assert len(others) == (method != "method=sam")
+    for batch, loader in zip([first, *others], (plain.train, plain.val), strict=False):
         images, labels = loader.batch(0)
-        assert not torch.equal(torch.cat([part[0] for part in parts]), images)
-        assert parts[0][1].shape == ((32, 10) if "mix" in word else (32,)) and len(labels) == 64
+        assert not torch.equal(batch[0], images)
+        assert batch[1].shape == ((64, 10) if "mix" in word else (64,)) and len(labels) == 64
 
 
 def test_a_setting_of_the_variant_itself_is_not_lost():

@@ -66,7 +66,7 @@ def alone(tmp_path_factory):
     return one_process(tmp_path_factory.mktemp("alone"), *SETTINGS)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", grid(["ddp", "fsdp"], ["ddp"]))
 def test_two_processes_train_as_one(tmp_path, alone, strategy):
     out, _ = finish(launch(tmp_path, *SETTINGS, f"distributed.strategy={strategy}"))
     assert out.count("test accuracy") == 1
@@ -111,6 +111,7 @@ def test_blocks_within_blocks_are_sharded(tmp_path):
     assert_same_run(directory_of(tmp_path / "both"), alone)
 
 
+@pytest.mark.full
 def test_a_refused_run_of_a_sweep_stops_no_other(tmp_path):
     words = ("hydra.mode=MULTIRUN", "model=mlp", "epochs=1", "progress=false", "data=imagenet,digits", "seed=0,1")
     out, err = finish(launch(tmp_path, *words), rc=1)

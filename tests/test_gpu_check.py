@@ -72,6 +72,7 @@ def test_a_run_that_is_killed(tmp_path):
     assert gpu.resumed(tmp_path, "cpu", DIGITS) == "85 steps, 0 rows and 0 of 6 tensors differ"
 
 
+@pytest.mark.full
 def test_one_process_of_torchrun(tmp_path):
     assert gpu.launched(tmp_path, "cpu", "ddp").startswith("test accuracy 0.")
 

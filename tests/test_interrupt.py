@@ -103,6 +103,7 @@ def test_a_parallel_sweep(tmp_path):
         assert torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["step"] == summary["step"] > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seconds", grid([2.0, 4.0, 5.0, 6.0], few=[4.0]))
 def test_a_parallel_sweep_that_is_about_to_begin(tmp_path, seconds):
     words = ["-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "seed=0,1,2,3", *QUICK, f"output={tmp_path}"]

@@ -51,6 +51,7 @@ def test_killed_half_way_and_started_again(tmp_path):
         assert len(list(csv.DictReader(file))) >= 1
 
 
+@pytest.mark.full
 def test_any_folder_will_do(tmp_path):
     output = tmp_path / "x (1), é; a=b's" / "[q,r]\\"
     words = (
@@ -90,7 +91,7 @@ def test_an_experiment_on_sentences(tmp_path):
     assert text.startswith("## Test loss in nats\n") and "tokenized bleu" in text
 
 
-@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("here", grid([True, False], [False]))
 def test_what_a_translation_comes_to_is_said_with_and_without_its_files(tmp_path, here):
     root = write_corpus(tmp_path / "text", train=120) if here else tmp_path / "nowhere"
     words = (f"data.root={root}", "data.merges=40", "data.max_tokens=200", "method=erm", "seed=0", "epochs=3")
@@ -198,6 +199,7 @@ def test_what_full_comes_to_needs_no_data(tmp_path, words, published, steps):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_what_full_comes_to_is_counted_on_data_that_are_there(tmp_path):
     write_cifar10(tmp_path)
     out, _ = reproduce(*LITTLE_VIT, *ONE_RUN, f"data.root={tmp_path}", "batch_size=16").communicate(timeout=300)

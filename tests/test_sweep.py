@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import lets_train
+from conftest import grid, lets_train
 from omegaconf import OmegaConf
 
 from hydra_plugins.lets_sweeper import combinations
@@ -107,6 +107,7 @@ def test_a_broken_off_run_goes_on(tmp_path, monkeypatch, capfd):
     assert "2 runs: 1 finished, 0 failed, 1 skipped (finished before)" in capfd.readouterr().out
 
 
+@pytest.mark.full
 def test_a_killed_worker_takes_only_its_own_run_with_it(tmp_path):
     (tmp_path / "fragile.py").write_text(
         "import os, signal, torch\n"
@@ -163,7 +164,7 @@ def stems(group):
     return sorted(path.stem for path in (cli.CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", stems("sweep"))
+@pytest.mark.parametrize("name", grid(stems("sweep"), ["methods", "seeds"]))
 def test_every_sweep_preset_is_a_sweep_of_its_own(tmp_path, monkeypatch, capfd, name):
     """Without -m; with every value of a list reduced to one there is nothing but runs that begin and end."""
     monkeypatch.chdir(tmp_path)

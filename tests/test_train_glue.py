@@ -32,7 +32,7 @@ def predictions(directory, words):
     return (torch.cat(column).double() for column in zip(*pairs, strict=True))
 
 
-@pytest.mark.parametrize("task", ["cola", "mrpc", "stsb", "mnli"])
+@pytest.mark.parametrize("task", grid(["cola", "mrpc", "stsb", "mnli"], ["stsb", "mnli"]))
 def test_the_numbers_of_a_run_are_scikit_learns_and_scipys(tmp_path, task):
     words = words_for(tmp_path / "data", task)
     directory = train(tmp_path / "runs", *words, "optimizer.lr=0.01", "epochs=4")
@@ -68,7 +68,13 @@ def test_a_network_learns_what_the_texts_say(tmp_path):
     assert json.loads((directory / "summary.json").read_text())["test_accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("words", [("method=lets_sam",), ("method=horizon_asam", "accumulate=2", "precision=bf16")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("method=lets_sam",), marks=pytest.mark.full),
+        ("method=horizon_asam", "accumulate=2", "precision=bf16"),
+    ],
+)
 def test_killed_and_gone_on_from_it_is_the_same_to_the_bit(tmp_path, words):
     """With dropout on, batches of several widths, and in the middle of an epoch."""
     settings = (*words_for(tmp_path / "data", "mrpc"), *words, "checkpoint.every_steps=3")
@@ -79,7 +85,7 @@ def test_killed_and_gone_on_from_it_is_the_same_to_the_bit(tmp_path, words):
     assert state_of(train(tmp_path / "killed", *settings)) == state_of(whole)
 
 
-@pytest.mark.parametrize(("method", "strategy"), grid([("sam", "ddp"), ("lets_sam", "fsdp")], [("lets_sam", "fsdp")]))
+@pytest.mark.parametrize(("method", "strategy"), grid([("sam", "ddp"), ("lets_sam", "fsdp")], []))
 def test_processes_and_microbatches_train_as_one(tmp_path, method, strategy):
     """Scores too whose measure needs all examples; without dropout, of which each process has masks of its own."""
     words = [*words_for(tmp_path / "data", "stsb"), "model.architecture=deberta-v2", "model.dropout=0"]

@@ -75,6 +75,7 @@ def test_microbatches_change_nothing_but_memory(words, alone, tmp_path, method):
     assert_same_run(one_process(tmp_path, *words, f"method={method}", "seed=1", "accumulate=2"), alone[method])
 
 
+@pytest.mark.full
 def test_a_batch_that_is_too_small_for_its_parts_is_told_once(words, tmp_path):
     _, err = finish(launch(tmp_path / "runs", *words, "data.max_tokens=30", "accumulate=2"), rc=1)
     assert err.count("lets-train: ") == 1

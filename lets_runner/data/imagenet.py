@@ -36,7 +36,11 @@ class ImageNet(LabelledData):
             cores that there are less one, at most 8.
         broken: "stop" at a file that cannot be read, or "skip" it with a warning: another takes its place in
             training, and it is not measured.
-        policy, policy_ops, policy_magnitude, mixup, cutmix: see `ImageData`.
+        policy: "randaugment" or "trivialaugment"; this and the next four as for `ImageData`.
+        policy_ops: operations of RandAugment.
+        policy_magnitude: of RandAugment.
+        mixup: α of `Mixing`.
+        cutmix: the same.
         settings: see `LabelledData`.
 
     Raises:

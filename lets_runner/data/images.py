@@ -24,8 +24,10 @@ class ImageData(LabelledData):
         flip: mirror every second image.
         cutout: side in pixels of the square that is blanked out (DeVries & Taylor 2017, arXiv 1708.04552).
         policy: "randaugment" or "trivialaugment", torchvision's, after crop and flip; see `Policy`.
-        policy_ops, policy_magnitude: of RandAugment.
-        mixup, cutmix: α of `Mixing`, 0 for none; of both, every batch gets one.
+        policy_ops: operations of RandAugment, one after the other.
+        policy_magnitude: of RandAugment, of 0 to 30.
+        mixup: α of `Mixing`, 0 for none.
+        cutmix: the same; with both, every batch gets one of them.
         settings: see `LabelledData`.
 
     Raises:

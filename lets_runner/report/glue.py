@@ -41,9 +41,9 @@ def benchmark(grid: Grid) -> Table | None:
         word = next(cell.column.method.word for cell in cells if _method(cell) == method)
         lines.append(Line([*(Entry(method[i]) for i in told), Entry(method[2]), *entries], "glue", word))
     notes = [
-        "What selects, × 100, on the development set after the last epoch: mean ± standard deviation over seeds (number of "
-        "seeds). Average: over the tasks of this table, seed by seed. Bold: the highest mean. †: not significantly lower "
-        "than that (Welch's t-test, two-sided, 5 %)."
+        "What selects, × 100, on the development set after the last epoch: mean ± standard deviation over seeds (their "
+        "number). Average: over the tasks of this table, seed by seed. Bold: the highest mean. †: not significantly "
+        "lower than that (Welch's t-test, two-sided, 5 %)."
     ]
     return Table("glue", "GLUE", heads, lines, notes)
 
