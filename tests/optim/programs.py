@@ -257,7 +257,7 @@ def adam_momentum_sam(rho=0.3, beta1=0.9, beta2=0.999, eps=1e-8):
 def sampa(rho=0.1, share=0.2):
     """A process for each gradient: one perturbs, on the batch of before, and the other looks ahead, on the new one.
 
-    They share the sum that is descended along; the gradient ahead is what is left of it without the perturbed one's part.
+    What both descend along is the sum; the gradient ahead is what is left of it without the perturbed one's part.
     """
     base = Momentum()
     total = part = [torch.zeros_like(p) for p in MODEL.parameters()]
