@@ -1,9 +1,12 @@
 """A wheel, built and installed elsewhere, brings its configuration along and runs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from lets_runner import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,3 +32,10 @@ def test_wheel_runs_from_anywhere(tmp_path):
     reported = run("-m", "lets_runner.report.command", "runs", env=environment, cwd=tmp_path)
     assert reported.stdout.startswith("1 finished; table.md, ")
     assert "<table>" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_version_has_a_note_and_is_cited():
+    notes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.findall(r"^## (\S+) \((\d{4}-\d\d-\d\d|unreleased)\)$", notes, re.M)
+    released = [number for number, date in newest if date != "unreleased"]
+    assert released[0] == __version__ and __version__ in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
