@@ -13,7 +13,7 @@ from lets_runner.data.text.bpe import END, Vocabulary, learned, read_codes, read
 from lets_runner.data.text.lines import read_lines
 from lets_runner.tokens import SPECIAL, UNKNOWN
 
-# What subword-nmt 0.3.8 makes of `text`: learn-bpe -s 25 --min-frequency 2, apply-bpe, get-vocab.
+# What subword-nmt 0.3.8 makes of `text`: learn-bpe -s 60 --min-frequency 2, apply-bpe, get-vocab.
 THEIRS = Path(__file__).parent / "subword_nmt"
 LINES = [line for pair in pairs(80) for line in pair] + ["übermäßig naïve &apos;s 数 数学", "a", "abab ab ababab"]
 
@@ -129,7 +129,7 @@ def test_the_files_of_subword_nmt_cut_words_as_it_does():
 @pytest.mark.parametrize("name", ["vocab", "dict.txt"])
 def test_a_corpus_with_these_files_is_numbered_by_them(tmp_path, name):
     lines = read_lines(THEIRS / "text")
-    root = write_corpus(tmp_path, train_de=lines[:3], train_en=lines[3:])
+    root = write_corpus(tmp_path, train_de=lines[:4], train_en=lines[4:])
     (root / "code").write_bytes((THEIRS / "codes").read_bytes())
     pieces = (THEIRS / "vocab").read_text()
     padding = "madeupword0000 0\nmadeupword0001 0\n"  # with which fairseq makes their number a multiple of eight
@@ -139,7 +139,7 @@ def test_a_corpus_with_these_files_is_numbered_by_them(tmp_path, name):
     numbers = {line.split(" ")[0]: len(SPECIAL) + place for place, line in enumerate(pieces.splitlines())}
     expected = [[*(numbers[piece] for piece in line.split(" ")), 1] for line in read_lines(THEIRS / "cut")]
     pairs_ = data.splits().train
-    for sentences, rows in ((pairs_.source, expected[:3]), (pairs_.target, expected[3:])):
+    for sentences, rows in ((pairs_.source, expected[:4]), (pairs_.target, expected[4:])):
         assert sentences.tokens.tolist() == [number for row in rows for number in row]
 
 
