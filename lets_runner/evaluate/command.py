@@ -112,7 +112,8 @@ def evaluate(
     scoring = Scoring(task, autocast=form, device=device)
     part = asked.split if asked.split != "train" else "val"  # whose columns
     weights = fingerprint(trained.model.state_dict())
-    record = Record(run, checkpoint=asked.checkpoint, weights=weights, columns=scoring.names(part))
+    columns = [column.name for column in task.columns.all]
+    record = Record(run, checkpoint=asked.checkpoint, weights=weights, columns=columns)
     data: Data = build.make(cfg, "data")
     say(f"{run}: {asked.checkpoint}.pt, step {trained.step}")
     with closing(data):
@@ -144,7 +145,8 @@ def _asked(
     """The rows to be: of the part itself, of its corruptions made here, and of the folder."""
     examples = getattr(build.read_splits(data), asked.split)
     _fit(data, trained)
-    where = " ".join([asked.split, *overrides])
+    drawn = [f"--seed {asked.seed}"] if corruptions and asked.seed else []
+    where = " ".join([asked.split, *overrides, *drawn])
     yield Measured(where, "", "", lambda: examples)
     for name in corruptions:
         for severity in asked.severities:

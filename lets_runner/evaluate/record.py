@@ -42,7 +42,7 @@ class Record:
         about = {"data": data, "corruption": corruption, "severity": severity}
         new = {**self.common, **about, **facts, **{name: f"{value:.9g}" for name, value in scores.items()}}
         self.rows = [row for row in self.rows if not self._about(row, data, corruption, severity)]
-        self.rows.append({name: str(new[name]) for name in self.header})
+        self.rows.append({name: str(new.get(name, "")) for name in self.header})  # not all is measured of every part
         text = io.StringIO()
         writer = csv.DictWriter(text, self.header, lineterminator="\n")
         writer.writeheader()

@@ -38,7 +38,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _row(line: dict[str, str]) -> Row:
-    scores = {name: float(value) for name, value in line.items() if name not in FACTS}
+    scores = {name: float(value) for name, value in line.items() if name not in FACTS and value != ""}
     if not all(map(is_number, scores.values())):
         raise ValueError
     checkpoint, data, corruption, severity = (printable(line[name]) for name in ABOUT)

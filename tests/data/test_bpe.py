@@ -3,13 +3,18 @@
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from corpus import pairs
+from corpus import pairs, write_corpus
 
+from lets_runner.data import ParallelText
 from lets_runner.data.text.bpe import END, Vocabulary, learned, read_codes, read_tokens
+from lets_runner.data.text.lines import read_lines
 from lets_runner.tokens import SPECIAL, UNKNOWN
 
+# What subword-nmt 0.3.8 makes of `text`: learn-bpe -s 60 --min-frequency 2, apply-bpe, get-vocab.
+THEIRS = Path(__file__).parent / "subword_nmt"
 LINES = [line for pair in pairs(80) for line in pair] + ["übermäßig naïve &apos;s 数 数学", "a", "abab ab ababab"]
 
 
@@ -104,3 +109,44 @@ def test_files_of_codes_and_pieces_are_subword_nmts(tmp_path):
         read_tokens(tmp_path / "vocab", ["the 12", "th@@"])
     with pytest.raises(ValueError, match="has a piece twice"):
         read_tokens(tmp_path / "vocab", ["the 12", "the 3"])
+
+
+def as_theirs(pieces):
+    return " ".join(piece.removesuffix(END) if piece.endswith(END) else f"{piece}@@" for piece in pieces)
+
+
+def test_the_files_of_subword_nmt_cut_words_as_it_does():
+    text, codes, cut, vocab = (read_lines(THEIRS / name) for name in ("text", "codes", "cut", "vocab"))
+    merges, tokens = read_codes(THEIRS / "codes", codes), read_tokens(THEIRS / "vocab", vocab)
+    for known in (None, tokens):
+        vocabulary = Vocabulary(merges, text, known)
+        found = [as_theirs(vocabulary.tokens[number] for number in numbers) for numbers in vocabulary.encode(text)]
+        assert found == cut
+        assert as_theirs(sorted(vocabulary.tokens[3:])) == as_theirs(sorted(tokens))
+    assert [vocabulary.text(numbers) for numbers in vocabulary.encode(text)] == text
+
+
+@pytest.mark.parametrize("name", ["vocab", "dict.txt"])
+def test_a_corpus_with_these_files_is_numbered_by_them(tmp_path, name):
+    lines = read_lines(THEIRS / "text")
+    root = write_corpus(tmp_path, train_de=lines[:4], train_en=lines[4:])
+    (root / "code").write_bytes((THEIRS / "codes").read_bytes())
+    pieces = (THEIRS / "vocab").read_text()
+    padding = "madeupword0000 0\nmadeupword0001 0\n"  # with which fairseq makes their number a multiple of eight
+    (root / name).write_text(pieces + (padding if name == "dict.txt" else ""))
+    data = ParallelText(str(root))
+    assert data.outputs == len(SPECIAL) + len(pieces.splitlines()) + 2 * (name == "dict.txt")
+    numbers = {line.split(" ")[0]: len(SPECIAL) + place for place, line in enumerate(pieces.splitlines())}
+    expected = [[*(numbers[piece] for piece in line.split(" ")), 1] for line in read_lines(THEIRS / "cut")]
+    pairs_ = data.splits().train
+    for sentences, rows in ((pairs_.source, expected[:4]), (pairs_.target, expected[4:])):
+        assert sentences.tokens.tolist() == [number for row in rows for number in row]
+
+
+def test_spaces_of_other_kinds_belong_to_pieces(tmp_path):
+    """subword-nmt takes only plain spaces for spaces; no word has another, so such a merge does nothing."""
+    (tmp_path / "codes").write_bytes("#version: 0.2\n\u00a0 a\nb \u2028</w> \na b\r\n".encode())
+    merges = read_codes(tmp_path / "codes", read_lines(tmp_path / "codes"))
+    assert merges == [("\u00a0", "a"), ("b", "\u2028</w>"), ("a", "b")]
+    vocabulary = Vocabulary(merges, ["abc"])
+    assert [vocabulary.tokens[number] for number in vocabulary.encode(["abc"])[0]] == ["ab", "c</w>"]

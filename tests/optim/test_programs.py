@@ -1,317 +1,39 @@
-"""Variants against what their authors' programs compute, written anew: ten steps in float64, on a network with a norm.
-
-The programs are published on GitHub, and their equations written down here by hand: google-research/sam
-sam_jax/training_utils/flax_training.py, SamsungLabs/ASAM asam.py, juntang-zhuang/GSAM gsam/gsam.py, BingcongLi/VaSSO
-solver/vasso.py, intelligent-machine-learning/dlrover atorch/atorch/optimizers/wsam.py, nblt/F-SAM utils.py,
-dydjw9/Efficient_SAM utils/Esam.py, lesam.py of the authors of LE-SAM, mueller-mp/SAM-ON sam_on.py, MarlonBecker/MSAM
-optimizer/msam.py and adamW_msam.py, LIONS-EPFL/SAMPa train.py. LookSAM's is not by its authors:
-Leminhbinh0209/LookSAM looksam.py. What they add to divisors, 1e-12 and in VaSSO's case 1e-7, is left out.
-
-No program was found of FisherSAM, RST and AE-SAM. They are compared with their equations alone, in `test_variants`.
-"""
-
-import math
-import random
+"""Variants against what their authors' programs compute, written anew in `programs`: ten steps in float64."""
 
 import pytest
 import torch
-from torch import nn
+from optim import programs
+from optim.programs import RATE, STEPS, closure, closures, length, losses, moved, network, sgd
 
-from lets_runner import ASAM, ESAM, FSAM, GSAM, LESAM, MSAM, SAM, SAMON, WSAM, LookSAM, MomentumSAM, SAMPa, VaSSO
-
-STEPS, EXAMPLES = 10, 12
-RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-2
-
-
-def network():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3)).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
-
-
-MODEL = network()
-NAMES = [name for name, _ in MODEL.named_parameters()]
-GENERATOR = torch.Generator().manual_seed(1)
-X = torch.randn(STEPS, EXAMPLES, 5, generator=GENERATOR, dtype=torch.float64)
-Y = torch.randint(0, 3, (STEPS, EXAMPLES), generator=GENERATOR)
-
-
-def losses(weights, number):
-    """Of every example of a batch, at any weights."""
-    scores = torch.func.functional_call(MODEL, dict(zip(NAMES, weights, strict=True)), (X[number],))
-    return nn.functional.cross_entropy(scores, Y[number], reduction="none")
-
-
-def gradient(weights, number, rows=slice(None)):
-    weights = [w.detach().requires_grad_() for w in weights]
-    return torch.autograd.grad(losses(weights, number)[rows].mean(), weights)
-
-
-def moved(weights, by, factor=1.0):
-    return [w + factor * d for w, d in zip(weights, by, strict=True)]
-
-
-def length(tensors):
-    return torch.cat([t.flatten() for t in tensors]).norm()
-
-
-class Momentum:
-    """SGD as all of these programs use it."""
-
-    def __init__(self, decay=DECAY):
-        self.decay, self.rate, self.buffers = decay, RATE, None
-
-    def step(self, weights, gradient):
-        gradient = moved(gradient, weights, self.decay)
-        self.buffers = gradient if self.buffers is None else moved(gradient, self.buffers, MOMENTUM)
-        return moved(weights, self.buffers, -self.rate)
-
-
-def sam(rho=0.05):
-    base = Momentum()
-
-    def step(weights, number):
-        g = gradient(weights, number)
-        return base.step(weights, gradient(moved(weights, g, rho / length(g)), number))
-
-    return step
-
-
-def m_sam(rho=0.05, m=4):
-    """A device for every m examples, which perturbs along its own gradient; their mean is descended along."""
-    base = Momentum()
-
-    def device(weights, number, rows):
-        g = gradient(weights, number, rows)
-        return gradient(moved(weights, g, rho / length(g)), number, rows)
-
-    def step(weights, number):
-        each = [device(weights, number, slice(first, first + m)) for first in range(0, EXAMPLES, m)]
-        return base.step(weights, [torch.stack(parts).mean(0) for parts in zip(*each, strict=True)])
-
-    return step
-
-
-def gsam(rho_max=0.2, rho_min=0.1, alpha=0.4):
-    """Decomposed by the cosine; the radius goes with the learning rate, between 0 and the one of the beginning."""
-    base = Momentum()
-
-    def step(weights, number):
-        base.rate = RATE * (1 - number / STEPS)
-        rho = rho_min + (rho_max - rho_min) * base.rate / RATE
-        g = gradient(weights, number)
-        robust = gradient(moved(weights, g, rho / length(g)), number)
-        cosine = sum((a * b).sum() for a, b in zip(g, robust, strict=True)) / (length(g) * length(robust))
-        vertical = moved(g, robust, -cosine * length(g) / length(robust))
-        return base.step(weights, moved(robust, vertical, -alpha))
-
-    return step
-
-
-def wsam(rho=0.05, gamma=0.9, decouple=True):
-    base, alpha = Momentum(), gamma / (1 - gamma)
-
-    def step(weights, number):
-        g = gradient(weights, number)
-        robust = gradient(moved(weights, g, rho / length(g)), number)
-        if decouple:
-            return moved(base.step(weights, g), moved(robust, g, -1), -RATE * alpha)
-        return base.step(weights, [alpha * r + (1 - alpha) * d for r, d in zip(robust, g, strict=True)])
-
-    return step
-
-
-def vasso(rho=0.05, theta=0.9):
-    base, average = Momentum(), None
-
-    def step(weights, number):
-        nonlocal average
-        g = gradient(weights, number)
-        before = g if average is None else average
-        average = [(1 - theta) * d + theta * new for d, new in zip(before, g, strict=True)]
-        return base.step(weights, gradient(moved(weights, average, rho / length(average)), number))
-
-    return step
-
-
-def looksam(rho=0.1, alpha=0.7, k=5):
-    """Decomposed by the cosine, norms over all parameters together."""
-    base, vertical = Momentum(), None
-
-    def step(weights, number):
-        nonlocal vertical
-        g = gradient(weights, number)
-        if number % k:
-            return base.step(weights, moved(g, vertical, alpha * length(g) / length(vertical)))
-        robust = gradient(moved(weights, g, rho / length(g)), number)
-        cosine = sum((a * b).sum() for a, b in zip(g, robust, strict=True)) / (length(g) * length(robust))
-        vertical = moved(robust, g, -cosine * length(robust) / length(g))
-        return base.step(weights, robust)
-
-    return step
-
-
-def le_sam(sigma=0.35, rho_max=999.0):
-    base = Momentum()
-
-    def step(weights, number):
-        g = gradient(weights, number)
-        rho = min(sigma / length(g), rho_max)
-        return base.step(weights, gradient(moved(weights, g, rho / length(g)), number))
-
-    return step
-
-
-def asam(rho=0.5, eta=0.01):
-    """Every parameter with "weight" in its name is scaled, LayerNorm's scale too."""
-    base = Momentum()
-
-    def step(weights, number):
-        g = gradient(weights, number)
-        scale = [w.abs() + eta if "weight" in n else torch.ones_like(w) for n, w in zip(NAMES, weights, strict=True)]
-        once = [s * d for s, d in zip(scale, g, strict=True)]
-        twice = [s * d for s, d in zip(scale, once, strict=True)]
-        return base.step(weights, gradient(moved(weights, twice, rho / length(once)), number))
-
-    return step
-
-
-def f_sam(rho=0.1, sigma=1.0, decay=0.95):
-    """The average starts as the first gradient, and what is taken out is the average of before."""
-    base, average = Momentum(), None
-
-    def step(weights, number):
-        nonlocal average
-        g = gradient(weights, number)
-        if average is None:
-            along, average = g, g
-        else:
-            along = moved(g, average, -sigma)
-            average = [decay * m + (1 - decay) * d for m, d in zip(average, g, strict=True)]
-        return base.step(weights, gradient(moved(weights, along, rho / length(along)), number))
-
-    return step
-
-
-def esam(rho=0.05, beta=0.6, gamma=0.5, seed=0):
-    """Tensors are drawn at the end of a step, for the first backward pass of the next one."""
-    base, kept = Momentum(), [True] * len(NAMES)
-
-    def step(weights, number):
-        nonlocal kept
-        before = losses(weights, number)
-        g = [d if keep else torch.zeros_like(d) for d, keep in zip(gradient(weights, number), kept, strict=True)]
-        there = moved(weights, g, rho / (length(g) * beta))
-        rise = losses(there, number) - before
-        cutoff = rise.sort(descending=True).values[int(EXAMPLES * gamma) - 1]
-        draw = random.Random(f"{seed} {number + 2}")  # what a step draws is for the next, and numbers begin with 1
-        kept = [draw.random() < beta for _ in NAMES]
-        return base.step(weights, gradient(there, number, rise > cutoff))
-
-    return step
-
-
-def sam_on(rho=0.5, eta=None):
-    """The norm is that of the perturbed parameters, LayerNorm's scale and shift; `eta` for ASAM on both."""
-    base, perturbed = Momentum(), [name.startswith("1.") for name in NAMES]
-
-    def step(weights, number):
-        g = gradient(weights, number)
-        scale = [torch.ones_like(w) if eta is None else w.abs() + eta for w in weights]
-        once = [s * d * p for s, d, p in zip(scale, g, perturbed, strict=True)]
-        twice = [s * d for s, d in zip(scale, once, strict=True)]
-        return base.step(weights, gradient(moved(weights, twice, rho / length(once)), number))
-
-    return step
-
-
-def momentum_sam(rho=0.3):
-    """The weights stand at the perturbed place between steps; this is where they are without that."""
-    momentum = None
-
-    def step(weights, number):
-        nonlocal momentum
-        there = weights if momentum is None else moved(weights, momentum, -rho / length(momentum))
-        g = gradient(there, number)
-        momentum = g if momentum is None else moved(g, momentum, MOMENTUM)
-        return moved(weights, momentum, -RATE)
-
-    return step
-
-
-def adam_momentum_sam(rho=0.3, beta1=0.9, beta2=0.999, eps=1e-8):
-    first = second = [torch.zeros_like(p) for p in MODEL.parameters()]
-
-    def step(weights, number):
-        nonlocal first, second
-        there = weights if number == 0 else moved(weights, first, -rho / length(first))
-        g = gradient(there, number)
-        first = [beta1 * m + (1 - beta1) * d for m, d in zip(first, g, strict=True)]
-        second = [beta2 * v + (1 - beta2) * d**2 for v, d in zip(second, g, strict=True)]
-        one, two = 1 - beta1 ** (number + 1), math.sqrt(1 - beta2 ** (number + 1))
-        return [w - RATE / one * m / (v.sqrt() / two + eps) for w, m, v in zip(weights, first, second, strict=True)]
-
-    return step
-
-
-def sampa(rho=0.1, share=0.2):
-    """A process for each gradient: one perturbs, on the batch of before, and the other looks ahead, on the new one."""
-    base, ahead = Momentum(), None
-
-    def step(weights, number):
-        nonlocal ahead
-        before = max(0, number - 1)
-        if ahead is None:
-            ahead = [torch.zeros_like(w) for w in weights]
-            there = weights
-        else:
-            there = moved(weights, ahead, rho / length(ahead))
-        perturbed = gradient(there, before)
-        move = ahead if base.buffers is None else moved(moved(ahead, weights, DECAY), base.buffers, MOMENTUM)
-        ahead = gradient(moved(weights, move, -RATE), number)
-        return base.step(weights, [(1 - share) * p + share * a for p, a in zip(perturbed, ahead, strict=True)])
-
-    return step
-
+from lets_runner import ASAM, ESAM, FSAM, GSAM, LESAM, LETS, MSAM, SAM, SAMON, WSAM, LookSAM, MomentumSAM, SAMPa, VaSSO
 
 PROGRAMS = {
-    "SAM": (sam, lambda base, model: SAM(base, model=model)),
-    "m-SAM": (m_sam, lambda base, model: MSAM(base, m=4, model=model)),
-    "WSAM": (wsam, lambda base, model: WSAM(base, model=model)),
-    "WSAM, coupled": (lambda: wsam(decouple=False), lambda base, model: WSAM(base, decoupled=False, model=model)),
-    "VaSSO": (vasso, lambda base, model: VaSSO(base, model=model)),
-    "LookSAM": (looksam, lambda base, model: LookSAM(base, 0.1, k=5, model=model)),
-    "LE-SAM": (le_sam, lambda base, model: LESAM(base, 999.0, sigma=0.35, model=model)),
-    "LE-SAM, capped": (lambda: le_sam(rho_max=0.2), lambda base, model: LESAM(base, sigma=0.35, model=model)),
-    "ASAM": (asam, lambda base, model: ASAM(base, scope="named", model=model)),
-    "F-SAM": (f_sam, lambda base, model: FSAM(base, follow="program", model=model)),
-    "ESAM": (esam, lambda base, model: ESAM(base, model=model)),
-    "SAM-ON": (sam_on, lambda base, model: SAMON(base, model=model)),
-    "ASAM-ON": (lambda: sam_on(2.0, 0.01), lambda base, model: SAMON(base, 2.0, adaptive=True, xi=0.01, model=model)),
-    "SAMPa": (sampa, lambda base, model: SAMPa(base, model=model)),
+    "SAM": (programs.sam, lambda base, model: SAM(base, model=model)),
+    "m-SAM": (programs.m_sam, lambda base, model: MSAM(base, m=4, model=model)),
+    "WSAM": (programs.wsam, lambda base, model: WSAM(base, model=model)),
+    "WSAM, coupled": (
+        lambda: programs.wsam(decouple=False),
+        lambda base, model: WSAM(base, decoupled=False, model=model),
+    ),
+    "VaSSO": (programs.vasso, lambda base, model: VaSSO(base, model=model)),
+    "LookSAM": (programs.looksam, lambda base, model: LookSAM(base, 0.1, k=5, model=model)),
+    "LE-SAM": (programs.le_sam, lambda base, model: LESAM(base, 999.0, sigma=0.35, model=model)),
+    "LE-SAM, capped": (lambda: programs.le_sam(rho_max=0.2), lambda base, model: LESAM(base, sigma=0.35, model=model)),
+    "ASAM": (programs.asam, lambda base, model: ASAM(base, scope="named", model=model)),
+    "F-SAM": (programs.f_sam, lambda base, model: FSAM(base, follow="program", model=model)),
+    "ESAM": (programs.esam, lambda base, model: ESAM(base, model=model)),
+    "SAM-ON": (programs.sam_on, lambda base, model: SAMON(base, model=model)),
+    "ASAM-ON": (
+        lambda: programs.sam_on(2.0, 0.01),
+        lambda base, model: SAMON(base, 2.0, adaptive=True, xi=0.01, model=model),
+    ),
+    "SAMPa": (programs.sampa, lambda base, model: SAMPa(base, model=model)),
 }
 OWN = {
     "ASAM": lambda base, model: ASAM(base, model=model),
     "F-SAM": lambda base, model: FSAM(base, model=model),
     "ESAM": lambda base, model: ESAM(base, follow="paper", model=model),
 }
-
-
-def sgd(parameters, decay=DECAY):
-    return torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=decay)
-
-
-def closure(model, number, rows=slice(None)):
-    return lambda: nn.functional.cross_entropy(model(X[number][rows]), Y[number][rows], reduction="none")
-
-
-def closures(model, number, size):
-    """Of a batch, in shards of `size` where there is one."""
-    size = size or EXAMPLES
-    return [closure(model, number, slice(first, first + size)) for first in range(0, EXAMPLES, size)]
 
 
 def trajectory(build, base=sgd, schedule=lambda number: RATE):
@@ -342,15 +64,47 @@ def test_gsam_equals_its_program_with_a_radius_tied_to_the_learning_rate():
     def build(base, model):
         return GSAM(base, 0.2, rho_min=0.1, alpha=0.4, model=model)
 
-    assert_equal(gsam(), trajectory(build, schedule=lambda number: RATE * (1 - number / STEPS)))
+    assert_equal(programs.gsam(), trajectory(build, schedule=lambda number: RATE * (1 - number / STEPS)))
 
 
 def test_momentum_sam_equals_its_programs_without_weight_decay():
     def build(base, model):
         return MomentumSAM(base, model=model)
 
-    assert_equal(momentum_sam(), trajectory(build, lambda p: sgd(p, decay=0)))
-    assert_equal(adam_momentum_sam(), trajectory(build, lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0)))
+    assert_equal(programs.momentum_sam(), trajectory(build, lambda p: sgd(p, decay=0)))
+    assert_equal(
+        programs.adam_momentum_sam(), trajectory(build, lambda p: torch.optim.AdamW(p, lr=RATE, weight_decay=0))
+    )
+
+
+LEARNED = {
+    "ASAM": (programs.asam, lambda base, model: ASAM(base, scope="named", model=model)),
+    "SAM-ON": (programs.sam_on, lambda base, model: SAMON(base, model=model)),
+    "ASAM-ON": (
+        lambda rho=0.5: programs.sam_on(rho, 0.01),
+        lambda base, model: SAMON(base, adaptive=True, xi=0.01, model=model),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_lets_learns_from_how_the_programs_step_depends_on_the_radius(name):
+    """The exact hypergradient against central differences of the gap after a first step of the program."""
+    program, build = LEARNED[name]
+    model = network()
+    optimizer = LETS(build(sgd(model.parameters()), model), curvature="exact", upper_batch="same")
+    optimizer.step(closure(model, 0), closure(model, 1))
+
+    def objective(rho):
+        after = program(rho)([p.detach() for p in network().parameters()], 0)
+        return 0.5 * float(losses(after, 1).mean() - losses(after, 0).mean()) ** 2
+
+    def central(h):
+        return (objective(0.5 + h) - objective(0.5 - h)) / (2 * h)
+
+    expected = (4 * central(1e-3) - central(2e-3)) / 3
+    assert optimizer.last.hypergradient.item() == pytest.approx(expected, rel=1e-6)
+    assert abs(expected) > 1e-9
 
 
 @pytest.mark.parametrize("name", OWN)

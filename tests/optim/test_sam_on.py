@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from optim.test_programs import NAMES, closure, length, moved, network, sgd
+from optim.programs import NAMES, closure, length, moved, network, sgd
 from torch import nn
 
 from lets_runner import LETS, SAMON

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from optim.test_programs import DECAY, MOMENTUM, RATE, closure, network, sgd
+from optim.programs import DECAY, MOMENTUM, RATE, closure, network, sgd
 
 from lets_runner import LETS, CosineRadius, FixedRadius, MomentumSAM, SAMPa
 

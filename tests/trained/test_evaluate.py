@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import train, write_cifar10, write_csv, write_imagenet
+from corpus import write_corpus
 from sklearn.metrics import log_loss
 
 import lets_runner
@@ -152,6 +153,30 @@ def test_a_regression_is_measured_too_and_knows_no_calibration(tmp_path, lets_ev
     assert float(own["mse"]) == pytest.approx(summary["test_mse"], rel=1e-8) and "ece" not in own
     assert float(other["mse"]) != float(own["mse"])
     assert lets_eval(run, "--corruptions", "fog")[2].endswith("are made of images, and these data have none\n")
+
+
+def test_what_is_measured_of_the_test_set_alone_is_empty_of_others(tmp_path, lets_eval):
+    root = write_corpus(tmp_path / "text", train=80)
+    words = ("data=iwslt14", f"data.root={root}", "data.merges=40", "data.max_tokens=200", "batch_size=24")
+    words += ("task=translation", "task.beam=2", "model=transformer_iwslt", "model.layers=1", "model.width=16")
+    run = train(tmp_path / "runs", *words, "model.hidden=32", "model.heads=2", "precision=fp32", "device=cpu")
+    assert lets_eval(run)[::2] == (0, "") and lets_eval(run, "--split", "val")[::2] == (0, "")
+    test, val = rows(run)
+    summary = json.loads((run / "summary.json").read_text())
+    assert float(test["bleu"]) == pytest.approx(summary["test_bleu"]) and val["bleu"] == ""
+    assert float(val["loss"]) == pytest.approx(summary["val_loss"], rel=1e-8)
+    lets_report([str(tmp_path / "runs"), "--out", str(tmp_path / "report")])
+    assert "## Robustness and calibration" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_another_seed_of_the_corruptions_is_another_row(run, lets_eval):
+    for seed in (0, 1, 1):
+        lets_eval(run, "--corruptions", "gaussian_noise", "--severities", "5", "--seed", seed)
+    assert [(row["data"], row["corruption"]) for row in rows(run)] == [
+        *(("test", name) for name in ("", "gaussian_noise")),
+        *(("test --seed 1", name) for name in ("", "gaussian_noise")),
+    ]
+    assert rows(run)[1]["loss"] != rows(run)[3]["loss"]
 
 
 @pytest.mark.parametrize(

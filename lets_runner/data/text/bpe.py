@@ -95,7 +95,7 @@ def read_codes(path: Path, lines: Sequence[str]) -> list[Merge]:
         raise ValueError(f"{path}: must begin with the line {HEADER!r}, as subword-nmt writes codes")
     merges = []
     for number, line in enumerate(lines[1:], 2):
-        pieces = line.split(" ")
+        pieces = line.strip(" ").split(" ")
         if len(pieces) != 2 or not all(pieces):
             raise ValueError(f"{path}, line {number}: {line[:40]!r} is not two pieces to join")
         merges.append((pieces[0], pieces[1]))
@@ -105,12 +105,14 @@ def read_codes(path: Path, lines: Sequence[str]) -> list[Merge]:
 def read_tokens(path: Path, lines: Sequence[str]) -> list[str]:
     """The pieces of a file that has one a line, and a number behind it: a piece within a word ends with `@@`.
 
+    subword-nmt's vocabularies and fairseq's dictionaries have this form.
+
     Raises:
         ValueError: it has no such form, in one line.
     """
     tokens = []
     for number, line in enumerate(lines, 1):
-        piece, space, count = line.rpartition(" ")
+        piece, space, count = line.strip(" ").rpartition(" ")
         if not piece or not space or not count.isdigit():
             raise ValueError(f"{path}, line {number}: {line[:40]!r} is not a piece and how often it occurs")
         tokens.append(piece.removesuffix("@@") if piece.endswith("@@") else f"{piece}{END}")
