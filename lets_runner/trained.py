@@ -14,7 +14,7 @@ from lets_runner.config import UserError, user_error
 from lets_runner.data import Transform, transform_of
 from lets_runner.extra import missing
 from lets_runner.restore import checked_config, put, read_config, read_state
-from lets_runner.run.files import INPUTS, read_summary
+from lets_runner.run.files import CONFIG, INPUTS, SUMMARY, read_summary
 from lets_runner.tasks import Task, Translation
 
 SUFFIX = ".safetensors"
@@ -101,6 +101,8 @@ def load(run: str | Path, checkpoint: str = "best", device: str | torch.device |
 def _of_run(directory: Path, checkpoint: str, device: torch.device) -> Trained:
     if not directory.is_dir():
         raise UserError("there is no such run directory")
+    if not ((directory / CONFIG).exists() or (directory / SUMMARY).exists()):
+        raise UserError("is no run directory; give one that lets-train has written, such as .../seed=0")
     cfg = read_config(directory)
     state = read_state(directory, checkpoint)
     facts = {"checkpoint": checkpoint, "step": state["step"], "summary": read_summary(directory)}

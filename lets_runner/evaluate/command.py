@@ -28,7 +28,6 @@ from lets_runner.evaluate.record import Record
 from lets_runner.measures import ECE, NLL, Brier
 from lets_runner.messages import one_line
 from lets_runner.restore import find_runs, fingerprint
-from lets_runner.run.files import UnwritableError
 from lets_runner.scoring import Scoring
 from lets_runner.tasks import Classification, Task
 from lets_runner.trained import CHECKPOINTS, Trained, load
@@ -67,7 +66,7 @@ def main() -> None:
     for run in runs:
         try:
             evaluate(run, overrides, asked, corruptions, device, say=parser.say)
-        except (UserError, UnwritableError, ValueError, OSError) as error:
+        except (UserError, ValueError, OSError) as error:
             failures = parser.complain(f"{run}: {str(error).removeprefix(f'{run}: ')}")
     sys.exit(failures)
 
@@ -112,7 +111,7 @@ def evaluate(
     """Measure one run on all that is asked for, and say so row by row; what its record has already is left alone.
 
     Raises:
-        UserError, UnwritableError, ValueError, OSError: it cannot be; what was measured until then is written down.
+        UserError, ValueError, OSError: it cannot be; what was measured until then is written down.
     """
     trained = load(run, asked.checkpoint, device)
     cfg = _config(trained, overrides)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lets_runner.arguments import Parser
 from lets_runner.config import UserError
 from lets_runner.export.formats import FORMATS, SUFFIXES
-from lets_runner.run.files import TEMPORARY, UnwritableError, writing
+from lets_runner.run.files import TEMPORARY, writing
 from lets_runner.trained import CHECKPOINTS, load
 
 TOLERANCE = 1e-5  # between the scores of the file and the model's, relative to the largest where that is above 1
@@ -21,7 +21,7 @@ def main() -> None:
     parser.warn_in_lines()
     try:
         print(export(asked.run, asked.checkpoint, asked.format, asked.out))
-    except (UserError, UnwritableError, ValueError) as error:
+    except (UserError, ValueError, OSError) as error:
         sys.exit(parser.complain(str(error)))
 
 
@@ -67,7 +67,8 @@ def export(run: Path, checkpoint: str, form: str, out: Path | None = None) -> st
     finally:
         temporary.unlink(missing_ok=True)
     weights = sum(parameter.numel() for parameter in trained.model.parameters())
-    return f"{path}: {weights:,} parameters of step {trained.step}; scores within {difference:.1g} on {count} examples"
+    checked = f"scores within {difference:.1g} on {count} examples" if count else "read again, and the same"
+    return f"{path}: {weights:,} parameters of step {trained.step}; {checked}"
 
 
 if __name__ == "__main__":

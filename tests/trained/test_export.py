@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import train, write_glue
+from corpus import write_corpus
 from safetensors import safe_open
 
 import lets_runner
@@ -101,6 +102,21 @@ def test_networks_of_texts_take_their_inputs_by_name(tmp_path, lets_export, form
     else:
         scores = lets_runner.load(path, device="cpu").predict(pairs).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_a_translator_is_exported_as_weights_alone(tmp_path, lets_export):
+    root = write_corpus(tmp_path / "text", train=80)
+    words = ("data=iwslt14", f"data.root={root}", "data.merges=40", "data.max_tokens=200", "batch_size=24")
+    words += ("task=translation", "task.beam=2", "model=transformer_iwslt", "model.layers=1", "model.width=16")
+    run = train(tmp_path / "runs", *words, "model.hidden=32", "model.heads=2", "precision=fp32", "device=cpu")
+    shutil.rmtree(root)
+    code, out, err = lets_export(run)
+    assert (code, err) == (0, "") and out.endswith("; read again, and the same\n")
+    again, trained = lets_runner.load(run / "export" / "best.safetensors", device="cpu"), lets_runner.load(run)
+    sentences = ["a b", "c"]
+    assert again.predict(sentences) == trained.predict(sentences) and len(again.predict(sentences)) == 2
+    code, _, err = lets_export(run, "--format", "onnx")
+    assert code == 2 and "beam search is a loop around the network" in err and err.count("\n") == 1
 
 
 def test_a_file_with_other_scores_is_not_left(run, tmp_path, lets_export, monkeypatch):

@@ -140,6 +140,12 @@ def test_a_cifar_run_knows_its_classes(tmp_path):
     assert trained.class_names[3] == "cat" and trained.predict(np.zeros((32, 32, 3), np.uint8)).shape == (1, 10)
 
 
+def nested(run):
+    """What is left at its place holds runs, and is none."""
+    shutil.move(run, run.with_name("run"))
+    shutil.move(run.with_name("run"), run / "seed=0")
+
+
 def damaged(run):
     path = run / "checkpoints" / "last.pt"
     content = bytearray(path.read_bytes())
@@ -158,6 +164,7 @@ def poisoned(run):
     ("change", "message"),
     [
         (shutil.rmtree, "there is no such run directory"),
+        (nested, "is no run directory; give one that"),
         (lambda run: (run / "config.yaml").unlink(), "has no config.yaml"),
         (lambda run: (run / "config.yaml").write_text("a: 1"), "config.yaml is none that lets-train has written"),
         (lambda run: (run / "inputs.json").write_text("{"), "inputs.json cannot be read"),
