@@ -6,7 +6,7 @@ arXiv 1903.12261. On the spot they are those of the package imagecorruptions-ima
 
 import inspect
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,13 @@ def names(wanted: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def read_corrupted(folder: Path, *, classes: int) -> Iterator[tuple[str, int, Examples]]:
+def read_corrupted(folder: Path, *, classes: int, shape: Sequence[int]) -> Iterator[tuple[str, int, Examples]]:
     """Every corruption and severity of a folder laid out as CIFAR-10-C is published, by name.
 
-    `<corruption>.npy` is uint8 (5 N, H, W, 3), severity after severity, and `labels.npy` the classes of all of it.
+    `<corruption>.npy` is uint8 (5 N, H, W, C), severity after severity, and `labels.npy` the classes of all of it.
+
+    Args:
+        classes, shape: that a model knows, and takes: (C, H, W).
 
     Raises:
         OSError, ValueError: it is not; one line that names the file.
@@ -105,8 +108,9 @@ def read_corrupted(folder: Path, *, classes: int) -> Iterator[tuple[str, int, Ex
     count = len(labels) // SEVERITIES
     for path in paths:
         images = _read(path)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != len(labels):
-            raise ValueError(f"{path}: is {images.dtype} {images.shape}; must be uint8 ({len(labels)}, H, W, 3)")
+        wanted = (len(labels), *shape[1:], shape[0])
+        if images.dtype != np.uint8 or images.shape != wanted:
+            raise ValueError(f"{path}: is {images.dtype} {images.shape}; must be uint8 {wanted} for this model")
         for severity in range(1, SEVERITIES + 1):
             rows = slice((severity - 1) * count, severity * count)
             inputs = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2)

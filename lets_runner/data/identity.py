@@ -32,6 +32,11 @@ def identity(splits: Splits) -> dict[str, Any]:
     return found
 
 
+def fingerprint_of(part: Any) -> str:
+    """The same for the same examples of one part; of files by their names, classes and sizes."""
+    return _fingerprint([*_columns(part), *([_sizes(part)] if isinstance(part, Files) else [])])
+
+
 def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """That a run may go on; warns of files of other sizes, as of a broken image that was put back whole.
 

@@ -22,8 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lets_runner import arguments, build, cli
 from lets_runner.arguments import Parser
 from lets_runner.config import UserError, user_error
-from lets_runner.data import Data
+from lets_runner.data import Data, ImageData
 from lets_runner.data.corruptions import SEVERITIES, Corruption, names, read_corrupted
+from lets_runner.data.identity import fingerprint_of
 from lets_runner.evaluate.record import Record
 from lets_runner.measures import ECE, NLL, Brier
 from lets_runner.messages import one_line
@@ -34,15 +35,17 @@ from lets_runner.tasks import Classification, Task
 from lets_runner.trained import CHECKPOINTS, Trained, load
 
 OVERRIDE = re.compile(r"data(\.\w+)*=")  # what tells one from a path, which may well have seed=0 in it
+SETTING = re.compile(r"[+~\w.]+=")  # what looks like one of something else
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row to be: what it is called, and how its examples are made."""
+    """One row to be: what it is called, what it is made of, and how its examples are made."""
 
     data: str
     corruption: str
     severity: int | str
+    identity: str
     examples: Callable[[], Any]
 
 
@@ -56,7 +59,7 @@ def main() -> None:
     try:
         device = build.pick_device(asked.device)
         corruptions = names(asked.corruptions) if asked.corruptions else []
-        paths = [Path(word) for word in asked.runs if not OVERRIDE.match(word)]
+        paths = [_path(word, parser) for word in asked.runs if not OVERRIDE.match(word)]
         if not paths:
             parser.error("the following arguments are required: RUN")
         runs = list(dict.fromkeys(run for path in paths for run in find_runs(path)))
@@ -98,6 +101,12 @@ def _severity(text: str) -> int:
     return arguments.number(text, int, lambda value: 1 <= value <= SEVERITIES, "a whole number from 1 to 5")
 
 
+def _path(word: str, parser: Parser) -> Path:
+    if SETTING.match(word) and not Path(word).exists():
+        parser.error(f"{word}: of a run that is done, only its data can be changed: data.KEY=VALUE, or data=NAME")
+    return Path(word)
+
+
 def evaluate(
     run: Path, overrides: list[str], asked: Namespace, corruptions: list[str], device: Any, *, say: Callable
 ) -> None:
@@ -122,7 +131,7 @@ def evaluate(
     with closing(data):
         for one in _asked(data, trained, overrides, asked, corruptions):
             name = " ".join(word for word in (one.data, one.corruption, str(one.severity)) if word)
-            if record.has(one.data, one.corruption, one.severity):
+            if record.has(one.data, one.corruption, one.severity, identity=one.identity):
                 say(f"  {name}: measured before")
                 continue
             examples = one.examples()
@@ -131,7 +140,7 @@ def evaluate(
             how: Any = {"batch_size": 1, "seed": (0,), "augmented": False, "channels_last": channels_last}
             loader = data.loader(examples, device=device, **how)
             scores = scoring.measure(trained.model, loader.in_order(), part).values
-            facts = {"step": trained.step, "examples": len(examples)}
+            facts = {"step": trained.step, "examples": len(examples), "identity": one.identity}
             record.add(one.data, one.corruption, one.severity, facts, scores)
             shown = [column for column in task.columns.all if column.name in scores]
             say(f"  {name}: " + ", ".join(f"{column.words} {column.show(scores[column.name])}" for column in shown))
@@ -146,29 +155,35 @@ def _asked(
     data: Data, trained: Trained, overrides: list[str], asked: Namespace, corruptions: list[str]
 ) -> Iterator[Measured]:
     """The rows to be: of the part itself, of its corruptions made here, and of the folder."""
-    examples = getattr(build.read_splits(data), asked.split)
-    _fit(data, trained)
+    splits = build.read_splits(data)
+    if _adopts(data, trained):
+        splits = build.read_splits(data)  # tables are scaled as they are read
+    examples = getattr(splits, asked.split)
     drawn = [f"--seed {asked.seed}"] if corruptions and asked.seed else []
     where = " ".join([asked.split, *overrides, *drawn])
-    yield Measured(where, "", "", lambda: examples)
+    base = fingerprint_of(examples)
+    yield Measured(where, "", "", base, lambda: examples)
     for name in corruptions:
         for severity in asked.severities:
             corruption = Corruption(name, severity, asked.seed)
-            yield Measured(where, name, severity, partial(data.spoiled, examples, corruption))
+            yield Measured(where, name, severity, base, partial(data.spoiled, examples, corruption))
     if asked.corrupted is not None:
-        for name, severity, spoiled in read_corrupted(asked.corrupted, classes=data.outputs):
+        if not isinstance(data, ImageData):
+            raise UserError(f"--corrupted: is for images that live on the device, not for {type(data).__name__}")
+        folder = asked.corrupted.resolve()
+        for name, severity, spoiled in read_corrupted(folder, classes=data.outputs, shape=data.shape):
             if severity in asked.severities:
-                yield Measured(asked.corrupted.resolve().name, name, severity, partial(_itself, spoiled))
+                yield Measured(folder.name, name, severity, fingerprint_of(spoiled), partial(_itself, spoiled))
 
 
 def _itself(examples: Any) -> Any:
     return examples
 
 
-def _fit(data: Data, trained: Trained) -> None:
-    """Have examples made as the model is used to; the data set must have been read."""
-    if trained.transform is None or data.transform is None:
-        return
+def _adopts(data: Data, trained: Trained) -> bool:
+    """Whether examples, of a data set that has been read, had to be made in another way for this model."""
+    if trained.transform is None or data.transform in (None, trained.transform):
+        return False
     names, known = data.transform.class_names, trained.class_names
     if names is not None and known is not None and names != known:
         raise UserError(f"data: its classes are {_few(names)}, and the model knows {_few(known)}")
@@ -176,6 +191,7 @@ def _fit(data: Data, trained: Trained) -> None:
         data.adopt(trained.transform)
     except ValueError as error:
         raise user_error("data", error) from error
+    return True
 
 
 def _few(names: tuple[str, ...], most: int = 5) -> str:

@@ -4,11 +4,12 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lets_runner.run.files import EVALUATION, write_whole, writing
 
 KEYS = ("checkpoint", "data", "corruption", "severity")  # what a row is about; the rest is what was measured
-FACTS = (*KEYS, "step", "weights", "examples")
+FACTS = (*KEYS, "step", "weights", "examples", "identity")
 
 
 class Record:
@@ -28,11 +29,12 @@ class Record:
         self.common = {"checkpoint": checkpoint, "weights": weights}
         self.rows = [row for row in self._read() if row["checkpoint"] != checkpoint or row["weights"] == weights]
 
-    def has(self, data: str, corruption: str = "", severity: int | str = "") -> bool:
-        return any(self._about(row, data, corruption, severity) for row in self.rows)
+    def has(self, data: str, corruption: str, severity: int | str, *, identity: str) -> bool:
+        """Whether this was measured, of the very examples that `identity` stands for."""
+        return any(self._about(row, data, corruption, severity) and row["identity"] == identity for row in self.rows)
 
     def add(
-        self, data: str, corruption: str, severity: int | str, facts: dict[str, int], scores: dict[str, float]
+        self, data: str, corruption: str, severity: int | str, facts: dict[str, Any], scores: dict[str, float]
     ) -> None:
         """Write a row, in place of an earlier one about the same.
 

@@ -30,6 +30,11 @@ class Evaluated:
         names = {name for name, _ in self.corruptions}
         return f"{len(names)} ({len(self.corruptions)} sets)" if names else "none"
 
+    @property
+    def sets(self) -> list[tuple[str, str]]:
+        """What they were measured on, as corruption and severity: first the data as they are, if they were."""
+        return sorted({(row.corruption, row.severity) for rows in self._rows() for row in rows})
+
     def clean(self, name: str) -> list[float | None]:
         """A score of each run on the data as they are."""
         return self.at(name, ("", ""))

@@ -7,7 +7,7 @@ from pathlib import Path
 from lets_runner.report.foreign import ForeignError, check_file, is_number, printable
 
 ABOUT = ("checkpoint", "data", "corruption", "severity")
-FACTS = (*ABOUT, "step", "weights", "examples")
+FACTS = (*ABOUT, "step", "weights", "examples", "identity")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def robustness_csv(grid: Grid) -> str:
     rows = []
     for one in evaluated(grid):
         scores = dict.fromkeys(name for run in one.cell.runs for row in run.evaluation for name in row.scores)
-        for about in [("", ""), *sorted(one.corruptions)]:
+        for about in one.sets:
             named = {"measured_on": one.words, "corruption": about[0], "severity": about[1]}
             rows.append({**_names(one.cell), **named, **_written({name: one.at(name, about) for name in scores})})
     return _csv(rows, like={name: "" for row in rows for name in row}) if rows else ""

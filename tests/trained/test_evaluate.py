@@ -8,16 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import train, write_cifar10, write_csv, write_imagenet
+from conftest import train, write_cifar10, write_csv, write_glue, write_imagenet
 from corpus import write_corpus
 from sklearn.metrics import log_loss
 
 import lets_runner
-from lets_runner.data import Digits
+from lets_runner.data import Digits, Table
 from lets_runner.evaluate import command
 from lets_runner.report.command import main as lets_report
 
-HEADER = "checkpoint,data,corruption,severity,step,weights,examples,loss,accuracy,nll,brier,ece"
+HEADER = "checkpoint,data,corruption,severity,step,weights,examples,identity,loss,accuracy,nll,brier,ece"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,16 @@ def rows(run):
 def epochs(run):
     with open(run / "epochs.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_fog(folder, seed=0):
+    """One corruption of ten images, as CIFAR-10-C is published."""
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(seed).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(10), 5)
+    np.save(folder / "fog.npy", images)
+    np.save(folder / "labels.npy", labels)
+    return folder, images, labels
 
 
 def test_the_runs_own_numbers_come_out_again(run, lets_eval):
@@ -118,18 +128,24 @@ def test_the_published_corruptions_are_read_from_their_folder(tmp_path, lets_eva
     write_cifar10(root)
     words = ("data=cifar10", f"data.root={root}", "model=convnet", "precision=fp32", "device=cpu", "batch_size=16")
     run = train(tmp_path / "runs", *words)
-    folder = tmp_path / "CIFAR-10-C"
-    folder.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
-    labels = np.tile(np.arange(10), 5)
-    np.save(folder / "fog.npy", images)
-    np.save(folder / "labels.npy", labels)
+    folder, images, labels = write_fog(tmp_path / "CIFAR-10-C")
     assert lets_eval(run, "--corrupted", folder, "--severities", "2")[0] == 0
     plain, fog = rows(run)
     assert (fog["data"], fog["corruption"], fog["severity"], fog["examples"]) == ("CIFAR-10-C", "fog", "2", "10")
     predicted = lets_runner.load(run, "last", device="cpu").predict(images[10:20]).argmax(1).numpy()
     assert float(fog["accuracy"]) == pytest.approx((predicted == labels[10:20]).mean())
     assert plain["examples"] == "40"
+    other, *_ = write_fog(tmp_path / "elsewhere" / "CIFAR-10-C", seed=1)
+    assert "CIFAR-10-C fog 2: measured before" in lets_eval(run, "--corrupted", folder, "--severities", "2")[1]
+    assert "CIFAR-10-C fog 2: loss" in lets_eval(run, "--corrupted", other, "--severities", "2")[1]
+    assert len(rows(run)) == 2 and rows(run)[1]["loss"] != fog["loss"]
+
+
+def test_corrupted_images_of_another_form_are_refused(run, tmp_path, lets_eval):
+    folder, *_ = write_fog(tmp_path / "CIFAR-10-C")
+    code, _, err = lets_eval(run, "--corrupted", folder)
+    assert code == 2 and err.count("\n") == 1
+    assert "fog.npy: is uint8 (50, 32, 32, 3); must be uint8 (50, 8, 8, 1) for this model" in err
 
 
 def test_images_in_files_are_spoiled_by_those_who_read_them(tmp_path, lets_eval):
@@ -152,7 +168,37 @@ def test_a_regression_is_measured_too_and_knows_no_calibration(tmp_path, lets_ev
     summary = json.loads((run / "summary.json").read_text())
     assert float(own["mse"]) == pytest.approx(summary["test_mse"], rel=1e-8) and "ece" not in own
     assert float(other["mse"]) != float(own["mse"])
+    write_csv(paths[0], "a,b,c,y", table + 2)
+    assert "measured before" not in lets_eval(run, f"data.test_path={paths[0]}")[1]
     assert lets_eval(run, "--corruptions", "fog")[2].endswith("are made of images, and these data have none\n")
+
+
+def test_another_table_is_scaled_as_the_model_is_used_to(tmp_path, lets_eval):
+    table = np.random.default_rng(0).normal(size=(60, 4))
+    own, other = [write_csv(tmp_path / f"{s}.csv", "a,b,c,y", s * table + s) for s in (1, 3)]
+    words = ("data=table", f"data.path={own}", "data.target=y", "task=regression", "model=mlp", "batch_size=8")
+    run = train(tmp_path / "runs", *words, "precision=fp32", "device=cpu")
+    assert lets_eval(run, f"data.path={other}", "data.test_fraction=0.5")[::2] == (0, "")
+    [row] = rows(run)
+    read = Table(str(other), target="y", test_fraction=0.5, standardise_inputs=False, standardise_targets=False)
+    raw, trained = read.splits().test, lets_runner.load(run, "last", device="cpu")
+    error = (trained.predict(raw.inputs) - raw.targets) / trained.transform.target_std[0]
+    assert float(row["mse"]) == pytest.approx(error.square().mean().item(), rel=1e-4)
+
+
+def test_other_texts_are_cut_into_the_tokens_that_the_model_knows(tmp_path, lets_eval):
+    own, other = [write_glue(tmp_path / name, "rte", seed=seed) for seed, name in enumerate("ab")]
+    texts = other / "RTE" / "train.tsv"
+    texts.write_text(texts.read_text().replace("so", "quite"))  # of which another tokenizer would be learned
+    words = ("model=auto_text", "model.depth=1", "model.width=16", "data.vocabulary_size=300", "data.max_length=32")
+    words = ("data=glue", "data.task=rte", "data.val_fraction=0.2", "batch_size=8", f"data.root={own}", *words)
+    run = train(tmp_path / "runs", *words, "precision=fp32", "device=cpu")
+    assert lets_eval(run, f"data.root={other}")[::2] == (0, "")
+    _, *cells = [line.split("\t") for line in (other / "RTE" / "dev.tsv").read_text().splitlines()]
+    trained = lets_runner.load(run, "last", device="cpu")
+    shares = trained.predict([(cell[1], cell[2]) for cell in cells]).double().softmax(1)
+    true = [trained.class_names.index(cell[3]) for cell in cells]
+    assert float(rows(run)[0]["nll"]) == pytest.approx(log_loss(true, shares, labels=[0, 1]), rel=1e-5)
 
 
 def test_what_is_measured_of_the_test_set_alone_is_empty_of_others(tmp_path, lets_eval):
@@ -195,6 +241,7 @@ def test_another_seed_of_the_corruptions_is_another_row(run, lets_eval):
         (["RUN", "--corruptions", "smog"], "--corruptions smog: must be all, or of "),
         (["RUN", "--severities", "6"], "argument --severities: 6: must be a whole number from 1 to 5"),
         (["RUN", "--corrupted", "/nowhere"], "/nowhere/labels.npy: there is no such file"),
+        (["RUN", "seed=1"], "seed=1: of a run that is done, only its data can be changed: data.KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(run, lets_eval, words, message):
