@@ -157,7 +157,7 @@ def _asked(
     """The rows to be: of the part itself, of its corruptions made here, and of the folder."""
     splits = build.read_splits(data)
     if _adopts(data, trained):
-        splits = build.read_splits(data)  # tables are scaled as they are read
+        splits = build.read_splits(data)  # where tables are scaled, and texts cut into tokens
     examples = getattr(splits, asked.split)
     drawn = [f"--seed {asked.seed}"] if corruptions and asked.seed else []
     where = " ".join([asked.split, *overrides, *drawn])
