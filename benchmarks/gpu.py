@@ -5,6 +5,7 @@ say what fell short. Data are made on the spot.
 """
 
 import argparse
+import csv
 import importlib.util
 import json
 import os
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it its results may vary
 LIMIT = 470.0  # seconds for all checks; one that would begin later is left out, and named
 IMAGES = 1000  # for training, in CIFAR-10's layout
+EARLY = ("schedule.warmup_steps=5", "optimizer.layer_decay=0.9", "early_stopping.patience=5", "model.freeze=[conv1]")
 LEARNED = 0.3  # test accuracy on ten classes that are easily told apart
 # What a step and an epoch should cost on an H100 at batch size 128 and 512.
 MULTIPLES = {128: {"SAM": 2.1, "LETS": 3.3, "LETS, every=10": 2.2}, 512: {"SAM": 2.03, "LETS": 3.1}}
@@ -99,6 +101,10 @@ def all_checks(folder: Path, device: torch.device) -> Iterator[Check]:
         yield Check(f"run: resnet18 {word}", partial(trained, folder, name, settings, at_least=LEARNED))
     compiled = [*cifar, "model=convnet", "compile=true", "precision=bf16"]
     yield Check("run: convnet compile=true", partial(trained, folder, name, compiled, at_least=LEARNED))
+    recipe = ["data.mixup=0.2", "data.cutmix=1.0", "data.policy=trivialaugment", "ema.decay=0.9", *EARLY]
+    settings = [*cifar, "model=resnet18", *recipe]
+    yield Check("run: resnet18 mixed, averaged, warmed up", partial(trained, folder, name, settings, at_least=LEARNED))
+    yield Check("a model measured again and exported", partial(taken, folder, name, [*cifar, "model=resnet18"]))
     for sam in variants():
         for radius in ("fixed",) if sam in UNLEARNED else ("fixed", "lets"):
             yield Check(f"graphed = eager: {sam}, {radius}", partial(same_as_eager, sam, radius, device))
@@ -151,6 +157,23 @@ def trained(folder: Path, device: str, overrides: list[str], *, at_least: float,
     because = summary["eager_because"]
     figure = f"test accuracy {summary['test_accuracy']:.3f}, {because or 'graphs'}, {summary['seconds']:.1f} s"
     if summary["test_accuracy"] < at_least or (graphs and because):
+        raise ShortError(figure)
+    return figure
+
+
+def taken(folder: Path, device: str, overrides: list[str]) -> str:
+    """What lets-eval measures of a run is what the run has measured, and a file of it predicts the same."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        called(command(Path(place), device, overrides))
+        [directory] = [path.parent for path in Path(place).rglob("summary.json")]
+        measure, write = ([sys.executable, "-m", f"lets_runner.{name}.command"] for name in ("evaluate", "export"))
+        called([*measure, str(directory), "--device", device])
+        with (directory / "evaluation.csv").open(newline="") as file:
+            [row] = csv.DictReader(file)
+        own = json.loads((directory / "summary.json").read_text())["test_accuracy"]
+        said = called([*write, str(directory)]).strip().rsplit("; ")[-1]
+    figure = f"test accuracy {own:.4f} in the run and {float(row['accuracy']):.4f} again; file: {said}"
+    if abs(own - float(row["accuracy"])) > 1.5 / float(row["examples"]):  # other algorithms round otherwise
         raise ShortError(figure)
     return figure
 

@@ -81,4 +81,4 @@ def make_pairs(root: Path, *, pieces: int = 0) -> list[str]:
             (root / f"{part}.{language}").write_text(text, encoding="utf-8")
     if pieces:
         (root / "vocab").write_text("".join(f"w{number} 1\n" for number in range(pieces)), encoding="utf-8")
-    return ["data.merges=60", "data.max_tokens=200", "task.beam=2"]
+    return ["data.merges=60", "data.max_tokens=200", "task.beam=2", "schedule.warmup=4"]

@@ -68,6 +68,21 @@ def test_runs(tmp_path):
 
 
 @pytest.mark.full
+def test_a_model_is_taken_from_its_run(tmp_path):
+    figure = gpu.taken(tmp_path, "cpu", DIGITS)
+    assert figure.startswith("test accuracy 0.") and figure.endswith("file: scores within 0 on 6 examples")
+
+
+@pytest.mark.full
+def test_the_recipe_composes_with_its_network(tmp_path):
+    [check] = [c for c in gpu.all_checks(tmp_path, CPU) if c.name.endswith("mixed, averaged, warmed up")]
+    gpu.write_images(tmp_path, 100)
+    *_, settings = check.run.args
+    smaller = ["model.stem=imagenet", "epochs=1", "batch_size=10", "precision=fp32"]
+    assert gpu.trained(tmp_path, "cpu", [*settings, *smaller], at_least=0).startswith("test accuracy")
+
+
+@pytest.mark.full
 def test_a_run_that_is_killed(tmp_path):
     assert gpu.resumed(tmp_path, "cpu", DIGITS) == "85 steps, 0 rows and 0 of 6 tensors differ"
 

@@ -143,7 +143,7 @@ OUTSIDE = {
     "restore": {"omegaconf", "torch", "yaml"},
     "scoring": {"torch"},
     "export": {"torch"},
-    "evaluate.command": {"hydra", "omegaconf"},
+    "evaluate.command": {"hydra", "omegaconf", "torch"},
     "trained": {"omegaconf", "safetensors", "torch"},
 }
 

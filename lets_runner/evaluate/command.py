@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -117,6 +118,8 @@ def evaluate(
     cfg = _config(trained, overrides)
     task = calibrated(trained.task)
     form, channels_last = build.measuring(cfg, device)
+    if channels_last:
+        trained.model.to(memory_format=torch.channels_last)
     scoring = Scoring(task, autocast=form, device=device)
     part = asked.split if asked.split != "train" else "val"  # whose columns
     weights = fingerprint(trained.model.state_dict())

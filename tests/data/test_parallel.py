@@ -162,6 +162,14 @@ def test_codes_and_vocabulary_are_used_where_they_are(tmp_path):
         ParallelText(str(tmp_path), codes="other")
 
 
+def test_files_of_pieces_are_refused(tmp_path):
+    """As fairseq's script leaves them beside their codes: pieces would be cut again, and BLEU would be of pieces."""
+    cut = ["d@@ er hund", *["der hund"] * 8]
+    ParallelText(str(write_corpus(tmp_path, test_de=[*cut, cut[1]], test_en=["the dog"] * 10)))
+    with pytest.raises(ValueError, match=r"test.de: its words are in pieces already \(@@\); give files in words"):
+        ParallelText(str(write_corpus(tmp_path, test_de=cut)))
+
+
 def test_sentences_that_are_too_long_are_named(tmp_path):
     write_corpus(tmp_path)
     with pytest.raises(ValueError, match=r"max_length=5: line [0-9]+ of the train set in de has [0-9]+ tokens"):

@@ -18,6 +18,7 @@ from lets_runner.tokens import EOS
 CODES = ("code", "codes", "bpe_codes*", "bpe.codes*")  # names of files, where they are not said
 VOCABULARIES = ("vocab", "vocab.txt", "vocabulary", "dict.txt")
 AUTO = "auto"
+CUT = "@@ "  # what subword-nmt puts behind a piece within a word
 
 
 class ParallelText(Data):
@@ -118,7 +119,14 @@ class ParallelText(Data):
                     f"root={self.root}: there is no {path.name}; put the sentences of both languages there, line by "
                     "line"
                 )
-        return read_pair((first, second))
+        lines = read_pair((first, second))
+        for path, own in zip((first, second), lines, strict=True):
+            if sum(CUT in line for line in own) > len(own) / 10:
+                raise ValueError(
+                    f"{path}: its words are in pieces already ({CUT.strip()}); give files in words, which fairseq's "
+                    "prepare-iwslt14.sh leaves in its folder tmp, with data.codes=../code"
+                )
+        return lines
 
     def _merges(self, codes: str | None, count: int, lines: list[str]) -> list[tuple[str, str]]:
         path = self._file("codes", codes, CODES)
