@@ -129,12 +129,12 @@ def test_the_files_of_subword_nmt_cut_words_as_it_does():
 @pytest.mark.parametrize("name", ["vocab", "dict.txt"])
 def test_a_corpus_with_these_files_is_numbered_by_them(tmp_path, name):
     lines = read_lines(THEIRS / "text")
-    root = write_corpus(tmp_path, train_de=lines[:4], train_en=lines[4:])
-    (root / "code").write_bytes((THEIRS / "codes").read_bytes())
+    root = write_corpus(tmp_path / "tmp", train_de=lines[:4], train_en=lines[4:])
+    (tmp_path / "code").write_bytes((THEIRS / "codes").read_bytes())  # where fairseq's script has them
     pieces = (THEIRS / "vocab").read_text()
     padding = "madeupword0000 0\nmadeupword0001 0\n"  # with which fairseq makes their number a multiple of eight
     (root / name).write_text(pieces + (padding if name == "dict.txt" else ""))
-    data = ParallelText(str(root))
+    data = ParallelText(str(root), codes="../code")
     assert data.outputs == len(SPECIAL) + len(pieces.splitlines()) + 2 * (name == "dict.txt")
     numbers = {line.split(" ")[0]: len(SPECIAL) + place for place, line in enumerate(pieces.splitlines())}
     expected = [[*(numbers[piece] for piece in line.split(" ")), 1] for line in read_lines(THEIRS / "cut")]
