@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,6 +34,7 @@ def test_an_epoch_is_compared_with_the_bare_loop(tmp_path):
     assert "bare loop" in lines[-1]
 
 
+@pytest.mark.full
 def test_a_report_over_many_runs_is_timed():
     [line] = run("benchmarks.report", "--seeds", "1", "--epochs", "1")[-1:]
     assert line.startswith("128 runs: ")

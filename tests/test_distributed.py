@@ -97,6 +97,7 @@ def test_what_belongs_to_training_is_the_same_in_two_processes(tmp_path):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.full
 def test_averages_of_sharded_weights_are_refused(tmp_path):
     _, err = finish(launch(tmp_path, "model=mlp", "ema.decay=0.9", "distributed.strategy=fsdp"), rc=1)
     assert err.count("lets-train: ") == 1

@@ -81,6 +81,7 @@ def test_an_experiment_on_texts(tmp_path):
     assert (tmp_path / "report" / "table.csv").is_file()
 
 
+@pytest.mark.full
 def test_an_experiment_on_sentences(tmp_path):
     words = ("iwslt14", "--scale", "smoke", "method=erm,horizon_sam", "epochs=1", "--launcher", "basic")
     process = reproduce(*words, "--output", str(tmp_path))

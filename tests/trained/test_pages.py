@@ -65,6 +65,7 @@ def test_its_lines_of_python_run(finished):
     assert names["scores"].shape == (2, 10) and names["batch"].dtype == torch.float32
 
 
+@pytest.mark.full
 def test_the_notebook_runs(tmp_path):
     book = nbformat.read(DOCS / "notebook.ipynb", 4)
     kept = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))

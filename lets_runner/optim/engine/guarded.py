@@ -70,6 +70,7 @@ class GuardedPasses(Passes):
         vector.copy_(saved, params)
         try:
             vector.add_(params, move)
+            del move  # or it would live as long as the pass
             yield
         finally:
             vector.copy_(params, saved)

@@ -55,6 +55,7 @@ print(json.dumps(learned(texts, size=290, lowercase=True).encode(texts, None, ma
 """
 
 
+@pytest.mark.full
 def test_learned_pieces_are_the_same_in_every_process():
     words = [" ".join("abcdefgh"[(i * j) % 8] * 3 for j in range(1, 9)) for i in range(60)]
     said = {subprocess.check_output([sys.executable, "-c", LEARN, json.dumps(words)], text=True) for _ in range(3)}
